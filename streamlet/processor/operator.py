@@ -1,0 +1,89 @@
+"""How a node of the graph becomes a function.
+
+A task compiles its sub-topology once, leaves first. Each operator is given the function to call next and returns the function
+to be called: closures over plain arguments, with no object per record between the nodes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+from streamlet.processor.api import Cancellable, PunctuationType
+from streamlet.records import Headers, RecordMetadata, TaskId
+
+Forward: TypeAlias = Callable[[Any, Any, int, Headers], None]
+"""What flows between nodes: ``(key, value, timestamp, headers)``. Between table nodes the value is a `Change`."""
+
+
+class NodeContext(Protocol):
+    """What a node sees of its task while it is compiled, and may keep for later."""
+
+    @property
+    def node(self) -> str:
+        """Name of the node."""
+
+    @property
+    def task_id(self) -> TaskId:
+        """The task it is compiled for."""
+
+    @property
+    def children(self) -> tuple[str, ...]:
+        """Names of the nodes behind it, in the order in which they were added."""
+
+    def child(self, name: str) -> Forward:
+        """Return the function of one child, for operators that choose among them."""
+
+    def store(self, name: str) -> Any:
+        """Return a state store that is connected to the node.
+
+        Raises:
+            TopologyError: If it is not connected.
+        """
+
+    def failed(self, error: Exception, key: Any, value: Any, timestamp: int, headers: Headers) -> None:
+        """Hand an exception of the user's function to the processing exception handler.
+
+        Returns if the handler chose to continue: the operator then drops the record at this node. Call it from an ``except``
+        around *the user's function only*, never around `forward` (`ControlError` is re-raised untouched).
+
+        Raises:
+            TaskError: If the handler chose to fail.
+        """
+
+    def dropped(self, reason: str) -> None:
+        """Count a record that the semantics drop here (null key, late ...) and log it at WARNING, throttled."""
+
+    def schedule(self, interval_ms: int, type: PunctuationType, callback: Callable[[int], object]) -> Cancellable:
+        """Call `callback` every `interval_ms` of stream time or wall-clock time."""
+
+    def request_commit(self) -> None:
+        """Ask for a commit after the record at hand."""
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` at the start of every commit; it may still forward (record caches do)."""
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the task is closed, in reverse order of registration."""
+
+    def stream_time(self) -> int:
+        """Return the highest timestamp the task has seen, -1 before the first record (ms)."""
+
+    def wall_clock_time(self) -> int:
+        """Return milliseconds since the epoch, from the application's clock."""
+
+    def record_metadata(self) -> RecordMetadata | None:
+        """Return topic, partition and offset of the record at hand; None in a punctuation."""
+
+    @property
+    def config(self) -> Any:
+        """The application's `StreamsConfig`."""
+
+
+class Operator(ABC):
+    """The behaviour of a node, as frozen data."""
+
+    @abstractmethod
+    def compile(self, context: NodeContext, forward: Forward) -> Forward:
+        """Return the function that processes a record and calls `forward` (all children) with each result."""
