@@ -1,0 +1,11 @@
+"""Values that plain Python lacks, and the exact codec with which state is stored.
+
+`Keyword`, `Symbol` and `Char` are strings that remember what they were in Clojure: they compare and hash like the
+plain string of the same text, so Python code reads `result["seat"]` whatever the key was, and what came from Clojure
+goes back as it came.
+"""
+
+from spigot_topologies.values import codec
+from spigot_topologies.values.kinds import Char, Keyword, Symbol, Tagged
+
+__all__ = ["Char", "Keyword", "Symbol", "Tagged", "codec"]
