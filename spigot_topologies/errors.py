@@ -1,0 +1,89 @@
+"""The errors of spigot_topologies, under `streamlet`'s hierarchy.
+
+Each takes what it is about as its arguments and makes its message from them, so that it survives pickling (a task
+handler may run in a process pool) and a caller can act on the data rather than on the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamlet.errors import SerializationError, StreamsError
+
+__all__ = ["CallbackError", "PlanError", "WireError", "WorkflowFailed"]
+
+
+class PlanError(StreamsError):
+    """A plan was refused; every fault that was found is listed, each with the path of its node.
+
+    Attributes:
+        faults: The faults as `check` reports them; `str` of each is a line that names the path.
+    """
+
+    def __init__(self, faults: Sequence[Any]) -> None:
+        super().__init__(faults)
+        self.faults: tuple[Any, ...] = tuple(faults)
+
+    def __str__(self) -> str:
+        count = len(self.faults)
+        head = "the plan has a fault" if count == 1 else f"the plan has {count} faults"
+        return "\n  ".join([f"{head}:", *map(str, self.faults)])
+
+
+class WorkflowFailed(StreamsError):  # noqa: N818 - the name is the documented API
+    """A workflow ended in failure.
+
+    Attributes:
+        error: The workflow's error map: what the first uncaught failure carried, and the failed task's `spigot/id`.
+        workflow_id: The workflow's id, or None for a workflow that ran in this process alone.
+    """
+
+    def __init__(self, error: Mapping[Any, Any] | None, workflow_id: Any = None) -> None:
+        super().__init__(error, workflow_id)
+        self.error: dict[Any, Any] = dict(error or {})
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        who = "the workflow" if self.workflow_id is None else f"workflow {self.workflow_id}"
+        message = self.error.get("message")
+        return f"{who} failed: {message if message is not None else self.error}"
+
+
+class CallbackError(StreamsError):
+    """A workflow handler's callback raised; the exception itself is its `__cause__` and in `error`.
+
+    Attributes:
+        callback: The callback's name, like `"on_update"`.
+        error: What it raised.
+    """
+
+    def __init__(self, callback: str, error: BaseException) -> None:
+        super().__init__(callback, error)
+        self.callback = callback
+        self.error = error
+        self.__cause__ = error
+
+    def __str__(self) -> str:
+        return f"{self.callback} raised {type(self.error).__name__}: {self.error}"
+
+
+class WireError(SerializationError):
+    """Bytes are not a message, or a value is none that can be sent.
+
+    Attributes:
+        reason: `"unreadable"` (the bytes are not of the codec), `"unknown-message"` (they are, but no message of
+            this topic), `"unwritable"` (the value has no form on the wire) or `"oversize"`.
+        detail: What exactly, and what to do about it.
+        position: Where in the text, counted in characters from 0, or None.
+    """
+
+    def __init__(self, reason: str, detail: str, position: int | None = None) -> None:
+        super().__init__(reason, detail, position)
+        self.reason = reason
+        self.detail = detail
+        self.position = position
+
+    def __str__(self) -> str:
+        where = "" if self.position is None else f" at character {self.position}"
+        return f"{self.reason}: {self.detail}{where}"
