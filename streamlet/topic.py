@@ -36,7 +36,9 @@ def _check_topic_name(_instance: object, _attribute: object, name: str) -> None:
 def _check_serde(instance: Any, attribute: Any, serde: object) -> None:
     if serde is not None and not isinstance(serde, Serde):
         where = getattr(instance, "name", None) or getattr(instance, "pattern", None)
-        raise TopologyError(f"{attribute.name} of topic {where!r} must be a Serde (see streamlet.serdes), not {serde!r}")
+        raise TopologyError(
+            f"{attribute.name} of topic {where!r} must be a Serde (see streamlet.serdes), not {serde!r}"
+        )
 
 
 @frozen
