@@ -1,7 +1,8 @@
 """The configuration: each key declared once, with its type, default and meaning.
 
 Keys are Kafka Streams' (``commit.interval.ms``); keys that begin with ``consumer.``, ``main.consumer.``, ``restore.consumer.``,
-``producer.`` or ``admin.`` go to the clients without the prefix, and keys that begin with ``topic.`` to internal topics.
+``producer.`` or ``admin.`` go to the clients without the prefix, ``security.``, ``sasl.`` and ``ssl.`` to all clients, and keys that
+begin with ``topic.`` to internal topics.
 Everything else that is not declared here is refused.
 """
 
@@ -19,6 +20,7 @@ from attrs import field, frozen
 from streamlet.errors import ConfigError
 
 CLIENT_PREFIXES = ("main.consumer.", "restore.consumer.", "consumer.", "producer.", "admin.")
+SECURITY_PREFIXES = ("security.", "sasl.", "ssl.")
 TOPIC_PREFIX = "topic."
 ALIASES = {"brokers": "bootstrap.servers"}
 EMBEDDED_PREFIX = "embedded:"
@@ -73,7 +75,7 @@ def _choice(*choices: str) -> Callable[[str, object], str]:
     def parse(key: str, value: object) -> str:
         if value not in choices:
             raise ConfigError(f"{key} must be one of {', '.join(map(repr, choices))}, not {value!r}")
-        return cast(str, value)
+        return value
 
     return parse
 
@@ -86,7 +88,7 @@ def _callable(key: str, value: object) -> Callable[..., Any]:
 
 def _application_id(key: str, value: object) -> str:
     text = _text(key, value)
-    if not all(c.isalnum() and c.isascii() or c in "._-" for c in text) or len(text) > 200 or text in {".", ".."}:
+    if not all((c.isalnum() and c.isascii()) or c in "._-" for c in text) or len(text) > 200 or text in {".", ".."}:
         raise ConfigError(
             f"{key} {text!r} may hold the characters a-z, A-Z, 0-9, '.', '_' and '-' only: topics are named after it"
         )
@@ -211,7 +213,7 @@ class StreamsConfig:
 
     def client(self, *kinds: str) -> dict[str, Any]:
         """Return what was given for clients of these kinds (``consumer``, ``main.consumer`` ...); later kinds win."""
-        merged: dict[str, Any] = {}
+        merged: dict[str, Any] = dict(self.clients.get("", {}))
         for kind in kinds:
             merged.update(self.clients.get(kind, {}))
         return merged
@@ -249,6 +251,8 @@ class StreamsConfig:
                 if fault:
                     faults.append(fault)
                 clients.setdefault(prefix[:-1], {})[key.removeprefix(prefix)] = value
+            elif key.startswith(SECURITY_PREFIXES):
+                clients.setdefault("", {})[key] = value
             elif key.startswith(TOPIC_PREFIX):
                 topics[key.removeprefix(TOPIC_PREFIX)] = str(value)
             else:
@@ -334,7 +338,6 @@ _NOT_SUPPORTED = {
     "auto.offset.reset": "write consumer.auto.offset.reset, or give builder.stream(..., auto_offset_reset=...)",
     "max.poll.interval.ms": "write consumer.max.poll.interval.ms",
     "session.timeout.ms": "write consumer.session.timeout.ms",
-    "security.protocol": "write it for each client: consumer.security.protocol, producer.…, admin.…",
 }
 
 

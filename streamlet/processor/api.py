@@ -8,7 +8,8 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any, ClassVar, Generic, Protocol, overload
 
-from typing_extensions import Never, TypeVar
+from typing_extensions import TypeVar
+from typing import Never
 
 from streamlet.records import Headers, Record, RecordMetadata, TaskId
 from streamlet.state import StoreBuilder
@@ -117,14 +118,14 @@ class Processor(ABC, Generic[K_in, V_in, KOut, VOut]):
     stores: ClassVar[Sequence[StoreBuilder[Any]]] = ()
     context: ProcessorContext[KOut, VOut]
 
-    def init(self, context: ProcessorContext[KOut, VOut]) -> None:  # noqa: B027  # overriding it is optional
+    def init(self, context: ProcessorContext[KOut, VOut]) -> None:  # overriding it is optional
         """Called once, before the first record; stores are open."""
 
     @abstractmethod
     def process(self, record: Record[K_in, V_in]) -> None:
         """Called for each record."""
 
-    def close(self) -> None:  # noqa: B027  # overriding it is optional
+    def close(self) -> None:  # overriding it is optional
         """Called when the task is closed; stores are still open."""
 
 
@@ -134,12 +135,12 @@ class FixedKeyProcessor(ABC, Generic[K, V, VOut]):
     stores: ClassVar[Sequence[StoreBuilder[Any]]] = ()
     context: FixedKeyProcessorContext[K, VOut]
 
-    def init(self, context: FixedKeyProcessorContext[K, VOut]) -> None:  # noqa: B027  # overriding it is optional
+    def init(self, context: FixedKeyProcessorContext[K, VOut]) -> None:  # overriding it is optional
         """Called once, before the first record; stores are open."""
 
     @abstractmethod
     def process(self, record: Record[K, V]) -> None:
         """Called for each record."""
 
-    def close(self) -> None:  # noqa: B027  # overriding it is optional
+    def close(self) -> None:  # overriding it is optional
         """Called when the task is closed; stores are still open."""
