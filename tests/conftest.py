@@ -1,0 +1,56 @@
+"""Fixtures for the whole test suite: a real Kafka cluster where a test asks for one.
+
+A test that takes `kafka_cluster` or `kafka_cluster_3` carries the marker `kafka` by itself. Under pytest-xdist with
+`--dist loadgroup` (as `make test` runs it) all tests of one cluster go to one worker, so each cluster starts once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kafka.cluster import Cluster, ExternalCluster
+from tests.kafka.jars import BrokerUnavailableError
+
+CLUSTER_FIXTURES = ("kafka_cluster", "kafka_cluster_3")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        used = [name for name in CLUSTER_FIXTURES if name in getattr(item, "fixturenames", ())]
+        if used:
+            item.add_marker(pytest.mark.kafka)
+            item.add_marker(pytest.mark.xdist_group(used[-1]))
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster() -> Iterator[Cluster | ExternalCluster]:
+    """One broker, shared by all tests of the worker: use names from `kafka_cluster.unique(prefix)`.
+
+    `STREAMLET_TEST_BOOTSTRAP_SERVERS` names a running cluster to use instead.
+    """
+    servers = os.environ.get("STREAMLET_TEST_BOOTSTRAP_SERVERS")
+    if servers:
+        yield ExternalCluster(servers)
+    else:
+        yield from _launched(1)
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster_3() -> Iterator[Cluster]:
+    """Three brokers, replication 3, min.insync 2. A test that kills or stops one starts it again before it ends."""
+    yield from _launched(3)
+
+
+def _launched(brokers: int) -> Iterator[Cluster]:
+    try:
+        cluster = Cluster(brokers)
+    except BrokerUnavailableError as unavailable:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI needs a real broker: {unavailable}", pytrace=False)
+        pytest.skip(str(unavailable))
+    with cluster:
+        yield cluster
