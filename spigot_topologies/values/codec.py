@@ -8,7 +8,7 @@ Two forms, told apart by the first byte, which is also the format's version:
   begins with a marker `[code, argument]`, for containers the number of values that follow. Flat, so that no depth of
   nesting can exhaust a parser's or Python's stack.
 
-Kept apart: tuple and list, set and frozenset, `Keyword`, `Symbol`, `Char` and `str`, int and float (also NaN, the
+Kept apart: tuple, list and `Vector`, set and frozenset, dict and `FrozenMap`, `Keyword`, `Symbol`, `Char` and `str`, int and float (also NaN, the
 infinities and -0.0), Decimal, Fraction, integers of any size, bytes, UUID, datetime and date, `Tagged`; maps keep their
 order and may have any hashable keys.
 """
@@ -26,6 +26,7 @@ from uuid import UUID
 
 import orjson
 
+from spigot_topologies.values.frozen import FrozenMap, Vector
 from spigot_topologies.values.kinds import Char, Keyword, Symbol, Tagged
 
 __all__ = ["decode", "encode"]
@@ -97,7 +98,8 @@ def _encodable(text: str) -> bool:
     return True
 
 
-_SEQUENCES: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "f"}
+_SEQUENCES: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "f", Vector: "v"}
+_MAPS: dict[type, str] = {dict: "m", FrozenMap: "M"}
 _ATOMS: dict[type, tuple[str, Callable[[Any], str]]] = {
     Keyword: ("k", str),
     Symbol: ("y", str),
@@ -130,6 +132,8 @@ _COLLECTORS: dict[str, Callable[[list[Any]], Any]] = {
     "t": tuple,
     "s": set,
     "f": frozenset,
+    "v": Vector,
+    "M": lambda items: FrozenMap(zip(items[::2], items[1::2], strict=True)),
     "m": lambda items: dict(zip(items[::2], items[1::2], strict=True)),
 }
 
@@ -152,8 +156,8 @@ def _flatten(value: Any) -> list[Any]:
             or (kind is float and isfinite(value))
         ):
             emit(value)
-        elif kind is dict:
-            emit(["m", 2 * len(value)])
+        elif kind in _MAPS:
+            emit([_MAPS[kind], 2 * len(value)])
             for key, item in reversed(value.items()):
                 todo.append(item)
                 todo.append(key)
