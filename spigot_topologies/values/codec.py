@@ -8,9 +8,9 @@ Two forms, told apart by the first byte, which is also the format's version:
   begins with a marker `[code, argument]`, for containers the number of values that follow. Flat, so that no depth of
   nesting can exhaust a parser's or Python's stack.
 
-Kept apart: tuple, list and `Vector`, set and frozenset, dict and `FrozenMap`, `Keyword`, `Symbol`, `Char` and `str`, int and float (also NaN, the
-infinities and -0.0), Decimal, Fraction, integers of any size, bytes, UUID, datetime and date, `Tagged`; maps keep their
-order and may have any hashable keys.
+Kept apart: tuple, list and `Vector`, set and frozenset, dict and `FrozenMap`, `Keyword`, `Symbol`, `Char` and `str`,
+int and float (also NaN, the infinities and -0.0), Decimal, Fraction, integers of any size, bytes, UUID, datetime and
+date, `Tagged`; maps keep their order and may have any hashable keys.
 """
 
 from __future__ import annotations
