@@ -6,10 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from enum import Enum
-from typing import Any, ClassVar, Generic, Protocol, overload
+from typing import Any, ClassVar, Generic, Never, Protocol, overload
 
 from typing_extensions import TypeVar
-from typing import Never
 
 from streamlet.records import Headers, Record, RecordMetadata, TaskId
 from streamlet.state import StoreBuilder

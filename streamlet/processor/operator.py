@@ -1,13 +1,13 @@
 """How a node of the graph becomes a function.
 
-A task compiles its sub-topology once, leaves first. Each operator is given the function to call next and returns the function
-to be called: closures over plain arguments, with no object per record between the nodes.
+A task compiles its sub-topology once, leaves first. Each operator is given the function to call next and returns the
+function to be called: closures over plain arguments, with no object per record between the nodes.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from streamlet.processor.api import Cancellable, PunctuationType
@@ -45,8 +45,8 @@ class NodeContext(Protocol):
     def failed(self, error: Exception, key: Any, value: Any, timestamp: int, headers: Headers) -> None:
         """Hand an exception of the user's function to the processing exception handler.
 
-        Returns if the handler chose to continue: the operator then drops the record at this node. Call it from an ``except``
-        around *the user's function only*, never around `forward` (`ControlError` is re-raised untouched).
+        Returns if the handler chose to continue: the operator then drops the record at this node. Call it from an
+        ``except`` around *the user's function only*, never around `forward` (`ControlError` is re-raised untouched).
 
         Raises:
             TaskError: If the handler chose to fail.
@@ -79,6 +79,9 @@ class NodeContext(Protocol):
     @property
     def config(self) -> Any:
         """The application's `StreamsConfig`."""
+
+    def app_configs(self) -> Mapping[str, Any]:
+        """Return the configuration by its keys, without the clients' secrets."""
 
 
 class Operator(ABC):

@@ -1,0 +1,24 @@
+"""The graph as plain frozen data: nodes, stores, sub-topologies, validation, `describe()`."""
+
+from streamlet.topology.graph import SubTopology, Topology
+from streamlet.topology.nodes import (
+    InternalTopic,
+    Node,
+    ProcessorNode,
+    SinkNode,
+    SourceNode,
+    changelog_name,
+    internal_name,
+)
+
+__all__ = [
+    "InternalTopic",
+    "Node",
+    "ProcessorNode",
+    "SinkNode",
+    "SourceNode",
+    "SubTopology",
+    "Topology",
+    "changelog_name",
+    "internal_name",
+]
