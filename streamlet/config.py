@@ -1,9 +1,8 @@
 """The configuration: each key declared once, with its type, default and meaning.
 
-Keys are Kafka Streams' (``commit.interval.ms``); keys that begin with ``consumer.``, ``main.consumer.``, ``restore.consumer.``,
-``producer.`` or ``admin.`` go to the clients without the prefix, ``security.``, ``sasl.`` and ``ssl.`` to all clients, and keys that
-begin with ``topic.`` to internal topics.
-Everything else that is not declared here is refused.
+Keys are Kafka Streams' (``commit.interval.ms``). Those that begin with ``consumer.``, ``main.consumer.``,
+``restore.consumer.``, ``producer.`` or ``admin.`` go to the clients without the prefix, ``security.``, ``sasl.`` and
+``ssl.`` to all clients, and those that begin with ``topic.`` to internal topics. Everything else is refused.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import attrs
 from attrs import field, frozen
@@ -130,13 +129,13 @@ class StreamsConfig:
         "state.dir",
         _path,
         None,
-        doc="Directory of local state. Default: beside the file for an embedded log, otherwise $XDG_STATE_HOME/streamlet.",
+        doc="Local state. Default: beside the file for an embedded log, otherwise $XDG_STATE_HOME/streamlet.",
     )
     commit_interval_ms: int = _setting(
         "commit.interval.ms",
         _integer(0),
         None,
-        doc="Longest time between commits under load; default 30,000, or 100 with exactly_once_v2. Drained input commits at once.",
+        doc="Longest time between commits: 30,000, or 100 with exactly_once_v2. Drained input commits at once.",
     )
     poll_ms: int = _setting("poll.ms", _integer(0), 100, doc="How long to wait for input when there is none.")
     buffered_records_per_partition: int = _setting(
@@ -146,7 +145,7 @@ class StreamsConfig:
         "max.task.idle.ms",
         _integer(-1),
         0,
-        doc="How long a task waits for partitions without data before it goes on out of order: -1 not at all, 0 until caught up.",
+        doc="How long a task waits for partitions without data: -1 not at all, 0 until caught up.",
     )
     task_timeout_ms: int = _setting(
         "task.timeout.ms",
@@ -258,11 +257,8 @@ class StreamsConfig:
             else:
                 faults.append(_unknown(key, list(declared)))
         for key, setting in declared.items():
-            if (
-                setting.default is attrs.NOTHING
-                and setting.name not in values
-                and not any(key in fault for fault in faults)
-            ):
+            names = {key, *(alias for alias, name in ALIASES.items() if name == key)}
+            if setting.default is attrs.NOTHING and not names & set(given):
                 faults.append(f"{key} is missing: {setting.metadata['doc']}")
         if faults:
             raise ConfigError("; ".join(faults))
@@ -280,7 +276,7 @@ _RESERVED = {
     "transactional.id": "it is kept in the state directory, so that a restarted process fences its predecessor",
     "enable.idempotence": "it is always on",
     "isolation.level": "it follows processing.guarantee",
-    "partition.assignment.strategy": "tasks are assigned by cooperative-sticky; with group.protocol=consumer the broker decides",
+    "partition.assignment.strategy": "it is cooperative-sticky, or the broker's (group.protocol=consumer)",
     "bootstrap.servers": "it is set once, as bootstrap.servers",
     "group.protocol": "it is set once, as group.protocol",
 }
@@ -348,4 +344,5 @@ def _unknown(key: str, declared: list[str]) -> str:
     near = difflib.get_close_matches(key, [*declared, *ALIASES], n=1, cutoff=0.6)
     if near:
         return f"{key} is unknown: did you mean {near[0]}?"
-    return f"{key} is unknown: the keys are {', '.join(sorted(declared))}, and those with the prefixes {', '.join(CLIENT_PREFIXES)}, topic."
+    prefixes = ", ".join((*CLIENT_PREFIXES, *SECURITY_PREFIXES, TOPIC_PREFIX))
+    return f"{key} is unknown: the keys are {', '.join(sorted(declared))}, and those with the prefixes {prefixes}"

@@ -1,7 +1,7 @@
 """Bytes to values and back: the base class, and the serdes for common types.
 
-Numbers are big-endian as in Java's clients, so both sides of a topic may be in either language. None never reaches a serde
-from the library (a null key or value stays null); the serdes here also return None for None when called directly.
+Numbers are big-endian as in Java's clients, so both sides of a topic may be in either language. None never reaches a
+serde from the library (a null key or value stays null); the serdes here also return None for None when called directly.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Serde(ABC, Generic[T]):
     """Turns values of one type into bytes and back.
 
     Attributes:
-        immutable: True if no value it returns or takes can be changed in place (numbers, strings, frozen classes). Stores then
-            keep the objects themselves in their buffer; otherwise they keep bytes, which is slower.
+        immutable: True if no value it returns or takes can be changed in place (numbers, strings, frozen classes).
+            Stores then keep the objects themselves in their buffer; otherwise they keep bytes, which is slower.
     """
 
     immutable: bool = False
@@ -97,7 +97,7 @@ class FunctionSerde(Serde[T]):
     def deserialize(self, data: bytes, /) -> T:
         """Return the value of these bytes; None for None."""
         if data is None:
-            return None  # type: ignore[unreachable]  # null-safe at run time, see the module
+            return None
         try:
             return self._decode(data)
         except SerializationError:
@@ -220,20 +220,29 @@ json: Serde[Any] = FunctionSerde("json", _encode_json, orjson.loads)
 """Any JSON value, by orjson; NaN and infinities are refused rather than turned into null."""
 
 _converter = make_converter()
+for _type, _write, _read in (
+    (_uuid.UUID, str, lambda text, _: _uuid.UUID(text)),
+    (Decimal, str, lambda text, _: Decimal(text)),
+    (dt.time, dt.time.isoformat, lambda text, _: dt.time.fromisoformat(text)),
+    (dt.timedelta, dt.timedelta.total_seconds, lambda seconds, _: dt.timedelta(seconds=seconds)),
+):
+    _converter.register_unstructure_hook(_type, _write)
+    _converter.register_structure_hook(_type, _read)
 
 
 @cache
 def json_of(type_: type[T], /) -> Serde[T]:
     """Return the serde that writes an attrs class, a dataclass or another typed value as JSON.
 
-    Fields are converted by cattrs (datetimes as ISO 8601, UUIDs as text, enums by value). The serde is `immutable` if the class
-    is frozen and all its fields are of immutable types.
+    Fields are converted by cattrs (datetimes as ISO 8601, UUIDs and decimals as text, enums by value). The serde
+    is `immutable` if the class is frozen and all its fields are of immutable types.
 
     Raises:
-        SerializationError: Now, if the type cannot be converted; on use, if a value or its bytes do not fit, naming the field.
+        SerializationError: Now, if the type cannot be converted; on use, if a value or its bytes do not fit (the
+            message names the field).
     """
     if type_ is typing.Any:
-        return json  # type: ignore[return-value]
+        return json
     name = f"json_of({getattr(type_, '__qualname__', type_)})"
     try:
         structure = _converter.get_structure_hook(type_)
@@ -302,7 +311,7 @@ def _is_immutable(type_: Any, seen: frozenset[Any]) -> bool:
         hints = typing.get_type_hints(type_)
     except Exception:  # a name that cannot be resolved: keep bytes, the safe side
         return False
-    names = [f.name for f in attrs.fields(type_)] if frozen_attrs else list(type_.__dataclass_fields__)  # type: ignore[attr-defined]
+    names = [f.name for f in type_.__attrs_attrs__] if frozen_attrs else list(type_.__dataclass_fields__)  # type: ignore[attr-defined]
     return all(_is_immutable(hints.get(name), seen | {type_}) for name in names)
 
 
