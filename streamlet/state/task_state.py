@@ -1,0 +1,7 @@
+"""The stores of one task."""
+
+from __future__ import annotations
+
+
+class TaskState:
+    """The stores of one task."""
