@@ -33,7 +33,22 @@ from spigot_topologies.errors import WireError
 from spigot_topologies.values.frozen import Vector, freeze
 from spigot_topologies.values.kinds import Char, Keyword, Symbol, Tagged
 
-__all__ = ["MAX_DEPTH", "MAX_DIGITS", "dumps", "from_tagged", "inst_from_text", "inst_to_text", "loads", "to_tagged"]
+__all__ = [
+    "CROWD",
+    "MAX_DEPTH",
+    "MAX_DIGITS",
+    "build_map",
+    "build_set",
+    "decimal_from_text",
+    "dumps",
+    "from_tagged",
+    "inst_from_text",
+    "inst_to_text",
+    "kind_name",
+    "loads",
+    "to_tagged",
+    "uuid_from_text",
+]
 
 MAX_DEPTH = 512
 """Levels of nesting a text may have. A plan may be 256 deep; beyond this, code that walks values runs out of stack."""
@@ -358,7 +373,8 @@ def _untag_map(argument: Any, depth: int) -> dict[Any, Any]:
 
 
 _COMPOUND = frozenset({"$list", "$set", "$ratio", "$tagged"})
-_CROWD = 1000
+CROWD = 1000
+"""Elements from which on a collection is checked for hashes that collide on purpose."""
 
 
 def build_map(flat: list[Any]) -> dict[Any, Any]:
@@ -369,7 +385,7 @@ def build_map(flat: list[Any]) -> dict[Any, Any]:
     """
     keys = flat[::2]
     try:
-        if len(keys) > _CROWD:
+        if len(keys) > CROWD:
             _refuse_collisions(keys)
         result = dict(zip(keys, flat[1::2]))
     except TypeError:
@@ -387,7 +403,7 @@ def build_set(items: list[Any]) -> frozenset[Any]:
         WireError: `unreadable`: two items are equal in Python, or something cannot be in a set.
     """
     try:
-        if len(items) > _CROWD:
+        if len(items) > CROWD:
             _refuse_collisions(items)
         result = frozenset(items)
     except TypeError:
@@ -400,7 +416,7 @@ def build_set(items: list[Any]) -> frozenset[Any]:
 
 def _frozen(values: list[Any]) -> list[Any]:
     values = [freeze(value) for value in values]
-    if len(values) > _CROWD:
+    if len(values) > CROWD:
         _refuse_collisions(values)
     return values
 

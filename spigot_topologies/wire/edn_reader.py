@@ -1,0 +1,407 @@
+r"""Reads EDN, at the speed pure Python allows.
+
+One regular expression cuts the text into tokens; a loop without recursion puts them together, so depth is a limit and
+not a danger. Keywords, symbols and UUIDs come from a cache keyed by their text. Positions are worked out only when
+there is an error to report.
+
+| EDN | Python |
+|---|---|
+| `nil` `true` `false`, strings, integers (also `N`), floats | `None`, `bool`, `str`, `int`, `float` |
+| decimals `1.50M`, ratios `1/3` | `Decimal`, `Fraction` (an `int` where it is whole) |
+| `:keyword`, `symbol`, `\c` | `Keyword`, `Symbol`, `Char` |
+| vector, list, map, set | `list`, `tuple`, `dict`, `frozenset` |
+| `#uuid`, `#inst`, other tags | `UUID`, `datetime`, `Tagged` |
+
+Collections inside sets and as keys come hashable: `Vector` for vectors, `FrozenMap` for maps (`values.frozen`). What is
+read follows Clojure's own reader, which is laxer than the specification: hexadecimal, octal and radix numbers, symbols
+with a colon in the namespace, `#:ns{...}`. Refused: two keys or elements that are equal in Python (`1` and `1.0`, `"a"`
+and `:a`), metadata, more than one value, more than `MAX_DEPTH` levels.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from operator import length_hint
+from typing import Any
+
+from attrs import frozen
+
+from spigot_topologies.errors import WireError
+from spigot_topologies.values import Char, Keyword, Symbol, Tagged
+from spigot_topologies.values.tagged import (
+    CROWD,
+    MAX_DEPTH,
+    MAX_DIGITS,
+    build_map,
+    build_set,
+    decimal_from_text,
+    inst_from_text,
+    uuid_from_text,
+)
+
+__all__ = ["SPACE", "TOKEN_END", "is_name", "loads"]
+
+SPACE = r"\t-\r\x1c-\x1f ,\u1680\u2000-\u2006\u2008-\u200a\u2028\u2029\u205f\u3000"
+"""What separates tokens, inside `[]` of a regular expression: Java's white space, and the comma."""
+
+TOKEN_END = SPACE + r'"();\[\]{}\\^'
+"""What ends a symbol, keyword, number or character."""
+
+# Every character but SPACE begins some token, so that nothing is skipped but space. All quantifiers are possessive:
+# no input makes the expression backtrack.
+_TOKEN = re.compile(
+    "|".join(
+        [
+            rf"[^{TOKEN_END}#][^{TOKEN_END}]*+",  # keyword, symbol, number
+            r"[\[\](){}]",
+            rf'#uuid[{SPACE}]*+"[^"\\]*+"',
+            r'"[^"\\]*+(?:\\.[^"\\]*+)*+"',
+            rf'#inst[{SPACE}]*+"[^"\\]*+"',
+            r"#[{_]",
+            rf"#:[^{TOKEN_END}]*+[{SPACE}]*+\{{",
+            rf"##[^{TOKEN_END}]*+",
+            rf"#[^\W\d_][^{TOKEN_END}]*+",  # tag
+            r";[^\n\r]*+",
+            rf"\\.[^{TOKEN_END}]*+",  # character
+            r'".*+',  # a string without an end takes all the rest
+            rf"[^{SPACE}]",
+        ]
+    ),
+    re.DOTALL,
+)
+
+# As Clojure's reader has it; possible prefixes are told apart by their group.
+_INTEGER = re.compile(r"([-+]?)(?:(0)|([1-9][0-9]*)|0[xX]([0-9A-Fa-f]+)|0([0-7]+)|([1-9][0-9]?)[rR]([0-9A-Za-z]+))N?")
+_RATIO = re.compile(r"([-+]?[0-9]+)/([0-9]+)")
+_FLOAT = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?(M?)")
+_NAME = re.compile(r":?(?:[^0-9/].*/)?(?:/|[^0-9/][^/]*)", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|([0-7]{1,3})|(.))", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "b": "\b", "f": "\f"}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_CHARS = {
+    "newline": "\n",
+    "space": " ",
+    "tab": "\t",
+    "return": "\r",
+    "backspace": "\b",
+    "formfeed": "\f",
+}
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_HEX = re.compile(r"[0-9A-Fa-f]{4}")
+_OCTAL = re.compile(r"[0-7]{1,3}")
+_NOT_BRACES = frozenset({"[", "(", ""})
+_SPACES = "".join(map(chr, [*range(9, 14), *range(0x1C, 0x21), ord(","), 0x1680, *range(0x2000, 0x2007)]))
+_SPACES += "".join(map(chr, [*range(0x2008, 0x200B), 0x2028, 0x2029, 0x205F, 0x3000]))
+_SYMBOLIC = {"##NaN": math.nan, "##Inf": math.inf, "##-Inf": -math.inf}
+
+_OPENERS = frozenset({"[", "(", "{", "#{"})
+_CLOSERS = frozenset({"]", ")", "}"})
+_CONSTANTS: dict[str, Any] = {"nil": None, "true": True, "false": False}
+_MISSING = object()
+
+
+class _Cache(dict[str, Any]):
+    """Values by token; emptied when full, since the same few hundred names come again at once."""
+
+    LIMIT = 8192
+    LONGEST = 100  # characters of a token: a sender of long names must not fill the memory
+
+    def add(self, token: str, value: Any) -> None:
+        if len(token) <= self.LONGEST:
+            if len(self) >= self.LIMIT:
+                self.clear()
+                self.update(_CONSTANTS)
+            self[token] = value
+
+
+_known = _Cache(_CONSTANTS)
+
+
+@frozen(eq=False)
+class _Prefix:
+    """Stands before the value it belongs to until the collection is closed: a tag, or `#_` as None."""
+
+    tag: str | None
+
+
+class _FaultError(Exception):
+    """What is wrong with the token at hand, or with the end; the position is added where the text is at hand."""
+
+    def __init__(self, detail: str, *, at_end: bool = False) -> None:
+        super().__init__(detail)
+        self.at_end = at_end
+
+
+def loads(data: bytes | str) -> Any:
+    """The one value in an EDN text.
+
+    Raises:
+        WireError: `unreadable`, with the position in characters; nothing else, whatever the bytes.
+    """
+    try:
+        text = data if isinstance(data, str) else str(data, "utf-8")
+    except UnicodeDecodeError as error:
+        raise WireError("unreadable", f"not UTF-8 at byte {error.start}") from error
+    tokens = _TOKEN.findall(text)
+    rest = iter(tokens)
+    try:
+        return _assemble(rest)
+    except _FaultError as fault:
+        detail, at_end = str(fault), fault.at_end
+    except WireError as error:
+        detail, at_end = error.detail, False
+    raise WireError("unreadable", detail, len(text) if at_end else _position(text, len(tokens) - length_hint(rest) - 1))
+
+
+def _position(text: str, index: int) -> int:
+    for at, match in enumerate(_TOKEN.finditer(text)):
+        if at == index:
+            return match.start()
+    return len(text)
+
+
+def _assemble(tokens: Any) -> Any:
+    known = _known.get
+    stack: list[tuple[str, list[Any]]] = []
+    opener = ""
+    items: list[Any] = []
+    append = items.append
+    prefixed = False
+    for token in tokens:
+        value = known(token, _MISSING)
+        if value is not _MISSING:
+            append(value)
+        elif token in _OPENERS or token[:2] == "#:":
+            if len(stack) >= MAX_DEPTH:
+                raise _FaultError(f"nested more than {MAX_DEPTH} levels deep")
+            stack.append((opener, items))
+            opener = token
+            items = []
+            append = items.append
+        elif token in _CLOSERS:
+            if prefixed:
+                items = _apply_prefixes(items)
+            value = _collect(opener, items, token)
+            opener, items = stack.pop()
+            append = items.append
+            append(value)
+        elif token[0] != ";":
+            value = _READERS.get(token[0], _read_name)(token)
+            if type(value) is _Prefix:
+                prefixed = True
+            append(value)
+    if stack:
+        raise _FaultError(f"{opener!r} is never closed", at_end=True)
+    if prefixed:
+        items = _apply_prefixes(items)
+    if len(items) != 1:
+        raise _FaultError("more than one value" if items else "no value", at_end=not items)
+    return items[0]
+
+
+def _collect(opener: str, items: list[Any], closer: str) -> Any:
+    if opener == "[" and closer == "]":
+        return items
+    if opener == "(" and closer == ")":
+        return tuple(items)
+    if closer != "}" or opener in _NOT_BRACES:
+        raise _FaultError(f"{closer!r} closes {opener!r}" if opener else f"{closer!r} closes nothing")
+    if opener == "#{":
+        return build_set(items)
+    if len(items) % 2:
+        raise _FaultError("a map with a key that has no value")
+    if opener != "{":
+        items[::2] = _qualify(opener, items[::2])
+    if len(items) <= 2 * CROWD:
+        try:
+            value = dict(zip(items[::2], items[1::2]))
+        except TypeError:
+            return build_map(items)
+        if len(value) * 2 == len(items):
+            return value
+    return build_map(items)
+
+
+def _qualify(opener: str, keys: list[Any]) -> list[Any]:
+    """The keys of a map `#:ns{...}`: `:k` is `:ns/k`, and `:_/k` is `:k`."""
+    namespace = opener[2:-1].rstrip(_SPACES)
+    if not is_name(namespace) or namespace[0] == ":" or "/" in namespace:
+        raise _FaultError(f"{opener!r:.80}: a map's namespace must be a simple symbol")
+    qualified = []
+    for key in keys:
+        kind = type(key)
+        if kind is Keyword or kind is Symbol:
+            if key[:2] == "_/":
+                key = kind(key[2:])
+            elif "/" not in key or key == "/":
+                key = kind(f"{namespace}/{key}")
+        qualified.append(key)
+    return qualified
+
+
+def _apply_prefixes(items: list[Any]) -> list[Any]:
+    # Backwards: when a prefix comes, the value it stands before is the last of the results.
+    results: list[Any] = []
+    for item in reversed(items):
+        if type(item) is not _Prefix:
+            results.append(item)
+        elif not results:
+            raise _FaultError("nothing follows #_" if item.tag is None else f"nothing follows #{item.tag}")
+        elif item.tag is None:
+            results.pop()
+        else:
+            results.append(_read_tagged(item.tag, results.pop()))
+    results.reverse()
+    return results
+
+
+def _read_tagged(tag: str, value: Any) -> Any:
+    if tag not in _TAGS:
+        return Tagged(tag, value)
+    if type(value) is not str:
+        raise _FaultError(f"#{tag} stands before {value!r:.80}, not before a string")
+    try:
+        return _TAGS[tag](value)
+    except (ValueError, OverflowError) as error:
+        raise _FaultError(str(error)) from None
+
+
+_TAGS: dict[str, Callable[[str], Any]] = {"uuid": uuid_from_text, "inst": inst_from_text}
+
+
+def is_name(text: str) -> bool:
+    """Whether Clojure's reader takes the text for a symbol, or with a colon before it for a keyword."""
+    if not _NAME.fullmatch(text):
+        return False
+    namespace, _, name = text.rpartition("/")
+    return not (name[-1:] == ":" or namespace[-1:] == ":" or "::" in text[1:] or text[:2] == "::")
+
+
+def _read_name(token: str) -> Keyword | Symbol:
+    if not is_name(token):
+        raise _FaultError(f"not a symbol, keyword or number: {token!r:.80}")
+    name = Keyword(token[1:]) if token[0] == ":" else Symbol(token)
+    _known.add(token, name)
+    return name
+
+
+def _read_string(token: str) -> str:
+    if len(token) < 2 or token[-1] != '"':
+        raise _FaultError("a string is never closed")
+    if "\\" not in token:
+        return token[1:-1]
+    if not _STRING.fullmatch(token):
+        raise _FaultError("a string is never closed")
+    text = _ESCAPE.sub(_unescape, token[1:-1])
+    if _SURROGATE.search(text):  # Java's text is UTF-16: two escapes make one character
+        try:
+            text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError:
+            raise _FaultError("a string with half a surrogate pair") from None
+    return text
+
+
+def _unescape(match: re.Match[str]) -> str:
+    code, octal, letter = match.groups()
+    if code is not None:
+        return chr(int(code, 16))
+    if octal is not None:
+        if int(octal, 8) > 0o377:
+            raise _FaultError(f"octal escape beyond \\377: \\{octal}")
+        return chr(int(octal, 8))
+    if letter not in _ESCAPES:
+        raise _FaultError(f"unknown escape in a string: \\{letter}")
+    return _ESCAPES[letter]
+
+
+def _read_char(token: str) -> Char:
+    text = token[1:]
+    if len(text) > 1:
+        if text in _CHARS:
+            text = _CHARS[text]
+        elif text[0] == "u" and _HEX.fullmatch(text, 1):
+            text = chr(int(text[1:], 16))
+        elif text[0] == "o" and _OCTAL.fullmatch(text, 1) and int(text[1:], 8) <= 0o377:
+            text = chr(int(text[1:], 8))
+    if len(text) != 1 or text > "\uffff" or "\ud800" <= text <= "\udfff":
+        raise _FaultError(f"not a character: {token!r:.80}")
+    return Char(text)
+
+
+def _read_hash(token: str) -> Any:
+    if token == "#_":
+        return _Prefix(None)
+    if token[-1] == '"':
+        tag = token[1:5]
+        value = _read_tagged(tag, token[token.index('"') + 1 : -1])
+        if tag == "uuid":
+            _known.add(token, value)
+        return value
+    if token[:2] == "##":
+        if token not in _SYMBOLIC:
+            raise _FaultError(f"not a symbolic value: {token!r:.80}")
+        return _SYMBOLIC[token]
+    if len(token) == 1:
+        raise _FaultError("'#' before something that is neither a tag, a set nor #_")
+    if not is_name(token[1:]):
+        raise _FaultError(f"not a tag: {token!r:.80}")
+    return _Prefix(token[1:])
+
+
+def _read_signed(token: str) -> Any:
+    return _read_number(token) if "0" <= token[1:2] <= "9" else _read_name(token)
+
+
+def _read_number(token: str) -> Any:
+    if len(token) > MAX_DIGITS:
+        raise _FaultError(f"a number of more than {MAX_DIGITS} digits")
+    if match := _INTEGER.fullmatch(token):
+        sign, zero, decimal, hexadecimal, octal, base, digits = match.groups()
+        if decimal is not None:
+            number = int(decimal)
+        elif zero is not None:
+            number = 0
+        elif hexadecimal is not None:
+            number = int(hexadecimal, 16)
+        elif octal is not None:
+            number = int(octal, 8)
+        else:
+            number = _read_radix(digits, int(base), token)
+        return -number if sign == "-" else number
+    if (match := _FLOAT.fullmatch(token)) and not token.lstrip("+-").isdigit():  # 08 is nothing, as in Clojure
+        try:
+            return decimal_from_text(token[:-1]) if match[1] else float(token)
+        except ValueError as error:
+            raise _FaultError(str(error)) from None
+    if match := _RATIO.fullmatch(token):
+        if int(match[2]) == 0:
+            raise _FaultError(f"a ratio with denominator 0: {token!r:.80}")
+        ratio = Fraction(int(match[1]), int(match[2]))
+        return ratio.numerator if ratio.denominator == 1 else ratio
+    raise _FaultError(f"not a number: {token!r:.80}")
+
+
+def _read_radix(digits: str, base: int, token: str) -> int:
+    try:
+        return int(digits, base)
+    except ValueError:
+        raise _FaultError(f"not a number: {token!r:.80}") from None
+
+
+def _refuse(token: str) -> Any:
+    if token == "^":
+        raise _FaultError("metadata (^) has no place in a message")
+    raise _FaultError(f"unexpected {token!r:.80}")
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys("0123456789", _read_number),
+    **dict.fromkeys("+-", _read_signed),
+    '"': _read_string,
+    "\\": _read_char,
+    "#": _read_hash,
+    "^": _refuse,
+}
