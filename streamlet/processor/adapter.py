@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from streamlet.errors import TopologyError
+from streamlet.errors import ControlError, TaskError, TopologyError
 from streamlet.processor.api import Cancellable, FixedKeyProcessor, Processor, PunctuationType
 from streamlet.processor.operator import Forward, NodeContext, Operator
 from streamlet.records import Headers, Record, RecordMetadata, TaskId
@@ -104,7 +104,15 @@ class _Context:
         if record.timestamp < 0:
             raise ValueError(f"node {self._node.node!r} forwards a record with the negative timestamp {record.timestamp}")
         forward = self._forward if child is None else self._node.child(child)
-        forward(record.key, record.value, record.timestamp, record.headers)
+        try:
+            forward(record.key, record.value, record.timestamp, record.headers)
+        except ControlError:
+            raise
+        except Exception as error:  # a node further down, outside of user code: this node's handler must not hide it
+            raise TaskError(
+                f"a node behind {self._node.node!r} (task {self._node.task_id}) failed: {type(error).__name__}: {error}",
+                task=str(self._node.task_id),
+            ) from error
 
 
 class _ProcessorContext(_Context):

@@ -6,12 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from enum import Enum
-from typing import Any, ClassVar, Generic, Never, Protocol, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, Protocol, overload
 
 from typing_extensions import TypeVar
 
 from streamlet.records import Headers, Record, RecordMetadata, TaskId
-from streamlet.state import StoreBuilder
+
+if TYPE_CHECKING:
+    from streamlet.state import StoreBuilder
 
 S = TypeVar("S")
 K = TypeVar("K")

@@ -49,6 +49,7 @@ class SubTopology:
         patterns: Patterns of topics it reads.
         repartition_topics: The internal ones among `source_topics`.
         copartition_groups: Sets of source topics that must have equal numbers of partitions.
+        internal: Names of all internal topics that it reads or writes.
     """
 
     id: int
@@ -58,6 +59,7 @@ class SubTopology:
     patterns: tuple[re.Pattern[str], ...]
     repartition_topics: tuple[InternalTopic, ...]
     copartition_groups: tuple[frozenset[str], ...]
+    internal: frozenset[str]
 
     @property
     def sources(self) -> tuple[SourceNode, ...]:
@@ -75,7 +77,10 @@ class SubTopology:
         Raises:
             KeyError: If there is none.
         """
-        return next((node for node in self.nodes if node.name == name), None) or _missing(name)
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
 
     def children(self, name: str) -> tuple[str, ...]:
         """Return the names of the nodes behind a node, in the order in which they were added."""
@@ -84,12 +89,8 @@ class SubTopology:
         )
 
     def is_internal(self, topic: str) -> bool:
-        """Tell whether a source topic is internal, so that its name on the log carries the application's id."""
-        return any(internal.name == topic for internal in self.repartition_topics)
-
-
-def _missing(name: str) -> Any:
-    raise KeyError(name)
+        """Tell whether a topic that it reads or writes is internal, so that its name on the log carries the application's id."""
+        return topic in self.internal
 
 
 class Topology:
@@ -352,6 +353,12 @@ class Topology:
             patterns=tuple(source.pattern for source in sources if source.pattern is not None),
             repartition_topics=tuple(self._internal[topic] for topic in topics if topic in self._internal),
             copartition_groups=tuple(group for group in groups if len(group) > 1),
+            internal=frozenset(
+                topic
+                for node in nodes
+                for topic in (node.topics if isinstance(node, SourceNode) else (getattr(node, "topic", None),))
+                if topic in self._internal
+            ),
         )
 
 

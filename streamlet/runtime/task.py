@@ -1,0 +1,544 @@
+"""A task: one sub-topology at work on one partition, without a client of its own.
+
+The stream thread and the `TopologyTestDriver` use it alike. Its life::
+
+    task = Task(sub_topology, TaskId(0, 3), partitions=[("input", 3)], ...)
+    state = TaskState.open(sub_topology.stores, timestamp=task.timestamp, ...)   # and restore it
+    task.restore_time(("input", 3), committed_metadata)
+    task.initialize(state)                     # compiles, Processor.init
+    task.add_records("input", 3, messages); task.process(1000); task.punctuate()
+    task.prepare_commit(); task.consumed()     # then the log commits
+    task.committed()                           # or task.rewind() after an abort
+    task.close()
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from heapq import heapify, heappop, heapreplace
+from typing import Any, Protocol
+
+import attrs
+
+from streamlet.config import StreamsConfig
+from streamlet.errors import ControlError, TaskError, TopologyError
+from streamlet.metrics import Sensor
+from streamlet.processor.api import Cancellable, PunctuationType
+from streamlet.processor.operator import Forward
+from streamlet.records import Headers, Record, RecordMetadata, TaskId
+from streamlet.runtime.compile import compile_sub_topology
+from streamlet.runtime.dropped import DroppedRecords
+from streamlet.runtime.handlers import ErrorContext, ExceptionHandler, OutputRecord, Response, Result, ask, log_and_fail
+from streamlet.runtime.punctuation import Punctuation, Punctuations
+from streamlet.runtime.queue import Head, Message, RecordQueue, TaskOffset, decode_partition_time, encode_partition_time
+from streamlet.time import Clock
+from streamlet.topology.graph import SubTopology
+from streamlet.topology.nodes import SourceNode, internal_name
+
+
+class Collector(Protocol):
+    """Where sinks write."""
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp: int,
+        headers: Headers,
+        partition: int | None,
+        node: str,
+        /,
+    ) -> None:
+        """Write a record; `topic` is its name on the log, `partition` None leaves the choice to the client's partitioner."""
+
+    def partition_count(self, topic: str, /) -> int:
+        """Return how many partitions a topic has; asked only for sinks with a partitioner of their own."""
+
+
+class State(Protocol):
+    """What a task needs of its stores: `streamlet.state.TaskState`."""
+
+    def store(self, name: str) -> Any:
+        """Return a store."""
+
+
+class Task:
+    """One sub-topology at work on one partition; used from one thread.
+
+    Args:
+        sub_topology: What to run.
+        task_id: Its identity.
+        partitions: The partitions it reads, as (name of the topic on the log, partition).
+        collector: Where its sinks write.
+        config: The application's configuration.
+        clock: For wall-clock punctuation.
+        sensor: Told what happens.
+        lag: How many records of a partition wait on the log, None: not known yet. Asked for partitions without records, under
+            ``max.task.idle.ms``; default: none ever wait.
+
+    Attributes:
+        id: Its identity.
+        stream_time: Highest timestamp so far (ms), -1 before the first record.
+        commit_requested: Whether a processor asked for a commit since the last `committed`.
+    """
+
+    def __init__(
+        self,
+        sub_topology: SubTopology,
+        task_id: TaskId,
+        *,
+        partitions: Iterable[tuple[str, int]],
+        collector: Collector,
+        config: StreamsConfig,
+        clock: Clock,
+        sensor: Sensor,
+        lag: Callable[[str, int], int | None] | None = None,
+    ) -> None:
+        self.sub_topology = sub_topology
+        self.id = task_id
+        self.partitions = tuple(partitions)
+        self.collector = collector
+        self.config = config
+        self.clock = clock
+        self.sensor = sensor
+        self.stream_time = -1
+        self.commit_requested = False
+        self._lag = lag
+        self._state: State | None = None
+        self._queues: dict[tuple[str, int], RecordQueue] = {}
+        self._times: dict[tuple[str, int], int] = {}
+        self._heap: list[tuple[int, int, RecordQueue]] = []
+        self._message: Message | None = None
+        self._timestamp = -1
+        self._stream_punctuations = Punctuations(PunctuationType.STREAM_TIME)
+        self._wall_punctuations = Punctuations(PunctuationType.WALL_CLOCK_TIME)
+        self._on_commit: list[Callable[[], None]] = []
+        self._on_close: list[Callable[[], None]] = []
+        self._snapshot: _Snapshot | None = None
+        self._dropped = DroppedRecords(task_id, sensor, clock)
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> Any:
+        """Its stores."""
+        return self._state
+
+    def timestamp(self) -> int:
+        """Return the timestamp of the record at hand, or the time of the punctuation (ms)."""
+        return self._timestamp
+
+    def topic_on_log(self, topic: str) -> str:
+        """Return a topic's name on the log: internal ones carry the application's id."""
+        return internal_name(self.config.application_id, topic) if self.sub_topology.is_internal(topic) else topic
+
+    def initialize(self, state: State) -> None:
+        """Compile the sub-topology and initialise its processors; the stores are open and restored.
+
+        Raises:
+            TopologyError: If a processor asks for a store it is not connected with.
+            TaskError: If a processor's `init` raises; what was initialised before it is closed again.
+        """
+        self._state = state
+        try:
+            functions = compile_sub_topology(self.sub_topology, self)
+        except (ControlError, TopologyError):
+            self.close()
+            raise
+        except Exception as error:
+            self.close()
+            raise TaskError(
+                f"task {self.id} could not be initialised: {type(error).__name__}: {error}", task=str(self.id)
+            ) from error
+        for topic, partition in self.partitions:
+            self._add_queue(topic, partition, functions)
+        self._take_snapshot()
+
+    def _add_queue(self, topic: str, partition: int, functions: Mapping[str, Forward]) -> None:
+        source = self._source_of(topic)
+        queue = RecordQueue(len(self._queues), topic, partition, source, functions[source.name])
+        queue.partition_time = self._times.get((topic, partition), -1)
+        self._queues[topic, partition] = queue
+
+    def _source_of(self, topic: str) -> SourceNode:
+        for source in self.sub_topology.sources:
+            if any(self.topic_on_log(name) == topic for name in source.topics):
+                return source
+        for source in self.sub_topology.sources:
+            if source.pattern is not None and source.pattern.fullmatch(topic):
+                return source
+        raise TopologyError(f"task {self.id} does not read topic {topic!r}")
+
+    def close(self) -> None:
+        """Close its processors; all of them, then the first exception is raised. The stores are left to their owner."""
+        first: Exception | None = None
+        self._message = None
+        while self._on_close:
+            try:
+                self._on_close.pop()()
+            except Exception as error:
+                first = first or error
+        if first is not None:
+            raise TaskError(
+                f"closing task {self.id} failed: {type(first).__name__}: {first}", task=str(self.id)
+            ) from first
+
+    # --- records ----------------------------------------------------------------------------------------------------
+
+    def add_records(self, topic: str, partition: int, messages: Sequence[Message]) -> None:
+        """Take records of one of its partitions, in the order of their offsets; `topic` as it is named on the log."""
+        self._queues[topic, partition].messages.extend(messages)
+
+    def buffered(self, topic: str, partition: int) -> int:
+        """Return how many records of a partition wait."""
+        return len(self._queues[topic, partition])
+
+    def process(self, limit: int) -> int:
+        """Process up to `limit` records, the one with the lowest timestamp first; return how many were taken.
+
+        0 says that nothing may be processed now: there are no records, or ``max.task.idle.ms`` has the task wait for others.
+
+        Raises:
+            TaskError: If a record could not be processed and the handler chose to fail; the record counts as not processed.
+        """
+        if len(self._queues) == 1:
+            (queue,) = self._queues.values()
+            taken = self._process_direct(queue, limit) if queue.messages else 0
+        else:
+            taken = self._process_ordered(limit)
+        if taken:
+            self.sensor.on_processed(str(self.id), taken)
+        return taken
+
+    def _process_direct(self, queue: RecordQueue, limit: int) -> int:
+        """Run records of the only partition through the topology.
+
+        This loop is the cost that every record pays: no object per record, nothing looked up twice.
+        """
+        messages = queue.messages
+        if limit >= len(messages):
+            batch = list(messages)
+            messages.clear()
+        else:
+            batch = [messages.popleft() for _ in range(limit)]
+        decode_key, decode_value, forward = queue.decode_key, queue.decode_value, queue.forward
+        extractor = queue.source.timestamp_extractor
+        punctuations = self._stream_punctuations
+        partition_time = queue.partition_time
+        message: Message | None = None
+        done: Message | None = None
+        try:
+            for message in batch:
+                raw_key = message.key()
+                raw_value = message.value()
+                timestamp = message.timestamp()[1]
+                headers = message.headers() or ()
+                self._message = message
+                try:
+                    key = None if raw_key is None else decode_key(raw_key)
+                    value = None if raw_value is None else decode_value(raw_value)
+                except Exception as error:
+                    self._unreadable(queue, message, error)
+                    done = message
+                    continue
+                if extractor is not None or timestamp < 0:
+                    timestamp = self._extract(queue, key, value, timestamp, headers, partition_time)
+                    if timestamp < 0:
+                        done = message
+                        continue
+                if timestamp > partition_time:
+                    partition_time = timestamp
+                    if timestamp > self.stream_time:
+                        self.stream_time = timestamp
+                self._timestamp = timestamp
+                forward(key, value, timestamp, headers)
+                if self.stream_time >= punctuations.due_ms:
+                    self._punctuate_stream_time()
+                done = message
+        except BaseException:
+            rest = batch if message is None else batch[batch.index(message) :]
+            messages.extendleft(reversed(rest))
+            raise
+        finally:
+            self._message = None
+            queue.partition_time = partition_time
+            if done is not None:
+                queue.last = done
+        return len(batch)
+
+    def _process_ordered(self, limit: int) -> int:
+        """Run records of several partitions through the topology, the lowest timestamp first."""
+        taken = sum(self._fill_head(queue) for queue in self._queues.values() if queue.head is None)
+        heap = [(queue.head.timestamp, queue.index, queue) for queue in self._queues.values() if queue.head is not None]
+        heapify(heap)
+        while heap and taken < limit:
+            if len(heap) < len(self._queues) and not self._may_go_on():
+                break
+            _, index, queue = heap[0]
+            self._process_head(queue)
+            taken += 1 + self._fill_head(queue)
+            if queue.head is None:
+                heappop(heap)
+            else:
+                heapreplace(heap, (queue.head.timestamp, index, queue))
+        return taken
+
+    def _process_head(self, queue: RecordQueue) -> None:
+        head = queue.head
+        assert head is not None
+        timestamp = head.timestamp
+        queue.partition_time = max(queue.partition_time, timestamp)
+        self.stream_time = max(self.stream_time, timestamp)
+        self._message, self._timestamp = head.message, timestamp
+        try:
+            queue.forward(head.key, head.value, timestamp, head.headers)
+            if self.stream_time >= self._stream_punctuations.due_ms:
+                self._punctuate_stream_time()
+        finally:
+            self._message = None
+        queue.last, queue.head = head.message, None
+
+    def _fill_head(self, queue: RecordQueue) -> int:
+        """Read and stamp the next record that can be; return how many had to be dropped on the way."""
+        dropped = 0
+        while queue.messages:
+            message = self._message = queue.messages[0]
+            try:
+                head = self._read(queue, message)
+            finally:
+                self._message = None
+            queue.messages.popleft()
+            if head is not None:
+                queue.head, queue.idle_until = head, None
+                break
+            dropped += 1
+            queue.last = message
+        return dropped
+
+    def _read(self, queue: RecordQueue, message: Message) -> Head | None:
+        raw_key, raw_value = message.key(), message.value()
+        timestamp, headers = message.timestamp()[1], message.headers() or ()
+        try:
+            key = None if raw_key is None else queue.decode_key(raw_key)
+            value = None if raw_value is None else queue.decode_value(raw_value)
+        except Exception as error:
+            self._unreadable(queue, message, error)
+            return None
+        if queue.source.timestamp_extractor is not None or timestamp < 0:
+            timestamp = self._extract(queue, key, value, timestamp, headers, queue.partition_time)
+            if timestamp < 0:
+                return None
+        return Head(message, key, value, timestamp, headers)
+
+    def _may_go_on(self) -> bool:
+        """Tell whether records may be processed although some partitions have none (``max.task.idle.ms``, KIP-695)."""
+        idle_ms = self.config.max_task_idle_ms
+        if idle_ms < 0 or self._lag is None and idle_ms == 0:
+            return True
+        for queue in self._queues.values():
+            if len(queue):
+                continue
+            lag = 0 if self._lag is None else self._lag(queue.topic, queue.partition)
+            if lag is None or lag > 0:
+                queue.idle_until = None
+                return False
+            if idle_ms > 0:
+                now = self.clock.wall_ms()
+                if queue.idle_until is None:
+                    queue.idle_until = now + idle_ms
+                if now < queue.idle_until:
+                    return False
+        return True
+
+    def _extract(
+        self, queue: RecordQueue, key: Any, value: Any, timestamp: int, headers: Headers, partition_time: int
+    ) -> int:
+        """Ask the source's extractor; a negative result says that the record was dropped."""
+        extractor = queue.source.timestamp_extractor
+        try:
+            if extractor is None:
+                raise TaskError(
+                    f"the record has the invalid timestamp {timestamp}: it was written without one; give the source a "
+                    f"timestamp_extractor, such as use_partition_time_on_invalid_timestamp"
+                )
+            extracted = extractor(Record(key, value, timestamp, headers), partition_time)
+            if not isinstance(extracted, int):
+                raise TypeError(f"the timestamp extractor must return whole milliseconds, not {extracted!r}")
+        except Exception as error:
+            raise self._error(queue.source.name, "has no valid timestamp", error) from error
+        if extracted < 0:
+            self.dropped(queue.source.name, "negative timestamp")
+        return extracted
+
+    # --- punctuation ------------------------------------------------------------------------------------------------
+
+    def schedule(self, node: Any, interval_ms: int, type: PunctuationType, callback: Callable[[int], object]) -> Cancellable:
+        """Schedule a callback for a node."""
+        stream = type is PunctuationType.STREAM_TIME
+        punctuations = self._stream_punctuations if stream else self._wall_punctuations
+        return punctuations.add(node, interval_ms, callback, self.clock.wall_ms())
+
+    def punctuate(self) -> bool:
+        """Call the wall-clock punctuations that are due; tell whether there was one."""
+        return self._wall_punctuations.run(self.clock.wall_ms(), self._call)
+
+    def _punctuate_stream_time(self) -> None:
+        self._message = None
+        self._stream_punctuations.run(self.stream_time, self._call)
+
+    def _call(self, punctuation: Punctuation, now_ms: int) -> None:
+        self._message, self._timestamp = None, now_ms
+        try:
+            punctuation.callback(now_ms)
+        except Exception as error:
+            punctuation.node.failed(error, None, None, now_ms, ())
+
+    # --- commit -----------------------------------------------------------------------------------------------------
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Have a callback called at the start of each commit; nodes nearer to the source first."""
+        self._on_commit.insert(0, callback)  # nodes are compiled leaves first
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Have a callback called by `close`, the last one first."""
+        self._on_close.append(callback)
+
+    def prepare_commit(self) -> None:
+        """Let nodes send on what they hold back; call it before the state's changes are gathered."""
+        for callback in self._on_commit:
+            callback()
+
+    def consumed(self) -> dict[tuple[str, int], TaskOffset]:
+        """Return what to commit, for each partition of which records were processed since the last restart or rewind."""
+        return {
+            key: TaskOffset(
+                queue.last.offset() + 1, queue.last.leader_epoch(), encode_partition_time(queue.partition_time)
+            )
+            for key, queue in self._queues.items()
+            if queue.last is not None
+        }
+
+    def committed(self) -> None:
+        """What `consumed` returned is committed: `rewind` goes back to here."""
+        self.commit_requested = False
+        self._take_snapshot()
+
+    def rewind(self) -> None:
+        """After an abort: drop the records that wait, and go back to the times of the last commit; the thread seeks."""
+        for queue in self._queues.values():
+            queue.messages.clear()
+            queue.head = queue.idle_until = None
+        self.commit_requested = False
+        if self._snapshot is not None:
+            self._snapshot.apply(self, list(self._queues.values()))
+
+    def restore_time(self, partition: tuple[str, int], metadata: str | None) -> None:
+        """Take the partition's time from the metadata of its committed offset; before `initialize`."""
+        self._times[partition] = decode_partition_time(metadata)
+        self.stream_time = max(self.stream_time, self._times[partition])
+
+    def _take_snapshot(self) -> None:
+        self._snapshot = _Snapshot(
+            self.stream_time,
+            tuple((queue.last, queue.partition_time) for queue in self._queues.values()),
+            self._stream_punctuations.snapshot(),
+            self._wall_punctuations.snapshot(),
+        )
+
+    # --- for nodes --------------------------------------------------------------------------------------------------
+
+    def record_metadata(self) -> RecordMetadata | None:
+        """Return where the record at hand came from; None in a punctuation."""
+        message = self._message
+        return None if message is None else RecordMetadata(message.topic(), message.partition(), message.offset())
+
+    def app_configs(self) -> Mapping[str, Any]:
+        """Return the configuration by its keys, without what was given for clients (it holds secrets)."""
+        return {
+            setting.metadata["key"]: getattr(self.config, setting.name)
+            for setting in attrs.fields(StreamsConfig)
+            if "key" in setting.metadata
+        }
+
+    def dropped(self, node: str, reason: str) -> None:
+        """Count a record that was dropped, and log it, throttled."""
+        self._dropped.add(node, reason, self.record_metadata())
+
+    # --- errors -----------------------------------------------------------------------------------------------------
+
+    def _unreadable(self, queue: RecordQueue, message: Message, error: Exception) -> None:
+        handler = self.config.deserialization_exception_handler or log_and_fail
+        self._settle(handler, queue.source.name, message, error, "cannot be deserialised", "deserialization error")
+
+    def processing_failed(
+        self, node: str, error: Exception, key: Any, value: Any, timestamp: int, headers: Headers
+    ) -> None:
+        """Ask the processing exception handler; return if it chose to continue."""
+        handler = self.config.processing_exception_handler or log_and_fail
+        record = Record(key, value, timestamp, headers)
+        self._settle(handler, node, record, error, "failed in user code", "processing error")
+
+    def production_failed(
+        self, node: str, error: Exception, topic: str, key: Any, value: Any, timestamp: int, headers: Headers
+    ) -> None:
+        """Ask the production exception handler about a record that cannot be serialised."""
+        handler = self.config.production_exception_handler or log_and_fail
+        record = OutputRecord(topic, key, value, timestamp, headers)
+        self._settle(handler, node, record, error, f"cannot be serialised for topic {topic}", "serialization error")
+
+    def _settle(
+        self, handler: ExceptionHandler, node: str, record: Any, error: Exception, what: str, reason: str
+    ) -> None:
+        response: Response = ask(handler, self.error_context(node), record, error)
+        for letter in response.dead_letters:
+            self.collector.send(letter.topic, letter.key, letter.value, letter.timestamp, letter.headers, None, node)
+        if response.result is not Result.CONTINUE:
+            raise self._error(node, what, error) from error
+        self.dropped(node, reason)
+
+    def error_context(self, node: str | None) -> ErrorContext:
+        """Return where things stand, for an exception handler."""
+        message = self._message
+        return ErrorContext(
+            node=node,
+            task=self.id,
+            topic=None if message is None else message.topic(),
+            partition=None if message is None else message.partition(),
+            offset=None if message is None else message.offset(),
+            timestamp=self._timestamp if message is None else message.timestamp()[1],
+            headers=() if message is None else message.headers() or (),
+            raw_key=None if message is None else message.key(),
+            raw_value=None if message is None else message.value(),
+            dead_letter_topic=self.config.dead_letter_queue_topic,
+        )
+
+    def _error(self, node: str, what: str, error: BaseException) -> TaskError:
+        context = self.error_context(node)
+        subject = "a punctuation" if context.topic is None else "a record"
+        return TaskError(
+            f"{subject} {what} ({context}): {type(error).__name__}: {error}",
+            node=node,
+            task=str(self.id),
+            topic=context.topic,
+            partition=context.partition,
+            offset=context.offset,
+        )
+
+
+@attrs.frozen
+class _Snapshot:
+    """What a task goes back to when a transaction is aborted."""
+
+    stream_time: int
+    queues: tuple[tuple[Message | None, int], ...]
+    stream_punctuations: tuple[tuple[Punctuation, int], ...]
+    wall_punctuations: tuple[tuple[Punctuation, int], ...]
+
+    def apply(self, task: Task, queues: Sequence[RecordQueue]) -> None:
+        task.stream_time = self.stream_time
+        for queue, (last, partition_time) in zip(queues, self.queues, strict=True):
+            queue.last, queue.partition_time = last, partition_time
+        task._stream_punctuations.restore(self.stream_punctuations)
+        task._wall_punctuations.restore(self.wall_punctuations)
