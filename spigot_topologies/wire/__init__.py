@@ -1,0 +1,66 @@
+"""What goes over the topics: messages, their two codecs, and what rides in headers."""
+
+from spigot_topologies.wire import edn, json
+from spigot_topologies.wire.codecs import (
+    EDN,
+    JSON,
+    MAX_MESSAGE_BYTES,
+    Codec,
+    Serdes,
+    create_wf_msg,
+    decode_command,
+    decode_task,
+    encode,
+    serdes,
+)
+from spigot_topologies.wire.headers import (
+    EventHeaders,
+    Extensions,
+    Headers,
+    event_headers,
+    extension_headers,
+    read_event,
+    read_extensions,
+)
+from spigot_topologies.wire.messages import (
+    Command,
+    Create,
+    Event,
+    Failure,
+    Message,
+    Rejected,
+    Result,
+    TaskMessage,
+    from_data,
+)
+
+__all__ = [
+    "EDN",
+    "JSON",
+    "MAX_MESSAGE_BYTES",
+    "Codec",
+    "Command",
+    "Create",
+    "Event",
+    "EventHeaders",
+    "Extensions",
+    "Failure",
+    "Headers",
+    "Message",
+    "Rejected",
+    "Result",
+    "Serdes",
+    "TaskMessage",
+    "create_wf_msg",
+    "decode_command",
+    "decode_task",
+    "edn",
+    "encode",
+    "event_headers",
+    "extension_headers",
+    "from_data",
+    "json",
+    "read_event",
+    "read_extensions",
+    "serdes",
+]
