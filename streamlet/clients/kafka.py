@@ -1,0 +1,68 @@
+"""The supplier of real clients, with the defaults that streamlet needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import confluent_kafka
+import confluent_kafka.admin
+from attrs import frozen
+
+from streamlet.clients.supplier import AdminClient, Config, Consumer, Producer
+
+# librdkafka's pause after a full prefetch queue is 1 s: 20 ms keep a caught-up partition's latency low.
+CONSUMER_DEFAULTS: Final[Mapping[str, Any]] = {
+    "enable.auto.commit": False,
+    "auto.offset.reset": "earliest",
+    "fetch.queue.backoff.ms": 20,
+    "partition.assignment.strategy": "cooperative-sticky",
+    "isolation.level": "read_committed",
+}
+
+# The classic protocol's own settings: under KIP-848 librdkafka refuses them.
+_CLASSIC_ONLY: Final = ("partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms")
+
+PRODUCER_DEFAULTS: Final[Mapping[str, Any]] = {
+    "enable.idempotence": True,
+    "partitioner": "murmur2_random",
+    "linger.ms": 5,
+}
+
+# An open transaction of a dead owner blocks readers for this long; librdkafka's default is 60 s.
+TRANSACTION_TIMEOUT_MS: Final = 10_000
+
+
+@frozen
+class KafkaSupplier:
+    """Clients of a cluster.
+
+    Attributes:
+        bootstrap_servers: The cluster's addresses, ``host:port,host:port``.
+    """
+
+    bootstrap_servers: str
+
+    def consumer(self, config: Config) -> Consumer:
+        """A ``confluent_kafka.Consumer``; under ``group.protocol=consumer`` without the classic protocol's defaults."""
+        merged = {"bootstrap.servers": self.bootstrap_servers, **CONSUMER_DEFAULTS, **config}
+        if str(merged.get("group.protocol", "classic")).lower() == "consumer":
+            for key in _CLASSIC_ONLY:
+                if key not in config:
+                    merged.pop(key, None)
+        return cast(Consumer, confluent_kafka.Consumer(merged))
+
+    def producer(self, config: Config) -> Producer:
+        """A ``confluent_kafka.Producer``, idempotent."""
+        merged = {"bootstrap.servers": self.bootstrap_servers, **PRODUCER_DEFAULTS, **config}
+        if merged.get("transactional.id"):
+            merged.setdefault("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
+            # librdkafka refuses a delivery timeout above the transaction's; its own default follows the latter.
+            if "message.timeout.ms" not in merged and "delivery.timeout.ms" not in merged:
+                merged["message.timeout.ms"] = int(merged["transaction.timeout.ms"])
+        return cast(Producer, confluent_kafka.Producer(merged))
+
+    def admin(self, config: Config) -> AdminClient:
+        """A ``confluent_kafka.admin.AdminClient``."""
+        merged = {"bootstrap.servers": self.bootstrap_servers, **config}
+        return cast(AdminClient, confluent_kafka.admin.AdminClient(merged))
