@@ -1,8 +1,8 @@
 """Builders of plans. Each returns plain data, the same one would write by hand.
 
->>> serial(task("a", out={"?x": get("x")}), task("b", in_={"x": get("?x")}))
-['spigot/serial', ['a', {'spigot/out': {'?x': ('spigot/get', 'x')}}], ['b', {'spigot/in': {'x': ('spigot/get', '?x')}}]]
-"""  # noqa: E501 - a doctest's output is one line
+>>> serial(task("a", out={"?x": get("x")}), task("b"))
+['spigot/serial', ['a', {'spigot/out': {'?x': ('spigot/get', 'x')}}], ['b']]
+"""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def _check_options(
             yield Fault(path, f"{tag} takes no {key}")
         else:
             yield Fault(path, f"{key} is reserved: options that begin with spigot/ are the engine's own")
-    for name in sorted(shape.required - given):
+    for name in sorted((shape.required | (shape.options & {"for"})) - given):
         yield Fault(path, f"{tag} needs the option spigot/{name}")
 
 

@@ -44,12 +44,22 @@ class Shape:
     Attributes:
         children: How many children; of a loop it is one, the template.
         options: The options it understands, by their names without `spigot/`.
-        required: Those of them that must be there.
+        required: Those of them that must be there; `for` always must.
+
+    Raises:
+        ValueError: a loop (`for`) or an own scope (`binding`, `commit`) for anything but exactly one child.
     """
 
     children: Arity = ANY_NUMBER
     options: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
+
+    def __attrs_post_init__(self) -> None:
+        single = self.options & {"for", "binding", "commit"}
+        if single and self.children != _ONE:
+            raise ValueError(
+                f"a directive with the option {min(single)} takes exactly one child: Shape(Arity(1, 1), ...)"
+            )
 
 
 @frozen

@@ -1,0 +1,313 @@
+"""Replays recorded traces of the original against the engine: `python -m tests.replay_golden FILE...`.
+
+For each case it prints `equal`, `repaired` with the row of the specification's table that explains the first
+difference (only rows that the case's tags name), or `different` with the step; then the totals. The exit code is 1
+where any case is different. Without arguments it replays `tests/data/spigot/golden_traces.json`.
+
+A case without tags must be equal to the letter. In a tagged case, the first difference must be one that a row of the
+table explains; what follows it is not compared, but the script is still played to its end and must not raise.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid5
+
+from attrs import frozen
+
+from spigot_topologies.errors import PlanError
+from spigot_topologies.values import Char, Keyword, Symbol
+from spigot_topologies.values.frozen import freeze
+from spigot_topologies.workflow import Workflow, create
+
+DEFAULT_FILE = Path(__file__).parent / "data" / "spigot" / "golden_traces.json"
+RUN = UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+
+ROWS: dict[str, tuple[int, ...]] = {
+    "empty-expander": (1,),
+    "stalled": (1, 2, 12),
+    "binding-scope": (2,),
+    "isolate-deferred-finalize": (3,),
+    "stale-finalize-flags": (4,),
+    "second-result": (5,),
+    "delivery-throws": (5, 11),
+    "error-on-success": (6,),
+    "result-after-end": (7,),
+    "each-ctx": (8,),
+    "lazy-each": (8,),
+    "commit-shadowed": (9,),
+    "for-reevaluated": (10,),
+    "out-false": (11,),
+    "result-not-map": (11,),
+    "throws": (12,),
+    "tag-with-children": (12,),
+    "refused-plan": (12,),
+    "leftover-sub-scope": (12,),
+    "result-before-start": (13,),
+    "rerun-hides-running": (14,),
+}
+"""The rows of the table by tag. `debug-mode`, `internal-failures`, `error-not-map` and `nil-scope` have none there."""
+
+NO_ROW = ("debug-mode", "internal-failures", "error-not-map", "nil-scope")
+
+
+@frozen
+class Difference:
+    """Where a replay left the recording.
+
+    Attributes:
+        step: Number of the step, -1 for the creation.
+        op: What the step did.
+        kinds: What differed: `refused-plan`, `accepted`, `rejected:<reason>`, `tasks`, `status`, `running`, ...
+        detail: Expected and found, for a person.
+    """
+
+    step: int
+    op: str
+    kinds: frozenset[str]
+    detail: str
+
+
+# --- the recordings' values --------------------------------------------------------------------------------------
+
+
+def decode(value: Any) -> Any:
+    """A value of a recording as the engine takes it."""
+    if isinstance(value, str):
+        return Keyword(value[1:]) if value[:1] == ":" else value
+    if isinstance(value, list):
+        return [decode(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1:
+        ((tag, content),) = value.items()
+        if tag in _TAGS:
+            return _TAGS[tag](content)
+    return {_key(key): decode(item) for key, item in value.items()}
+
+
+def _key(key: str) -> Any:
+    if key[:1] == ":":
+        return Keyword(key[1:])
+    if key[:1] == "'":
+        return Symbol(key[1:])
+    raise ValueError(f"a map's key must be :keyword or 'symbol, not {key!r}")
+
+
+_TAGS: dict[str, Any] = {
+    "$sym": Symbol,
+    "$list": lambda items: tuple(decode(item) for item in items),
+    "$set": lambda items: frozenset(freeze(decode(item)) for item in items),
+    "$map": lambda pairs: {freeze(decode(key)): decode(item) for key, item in pairs},
+    "$str": str,
+    "$uuid": UUID,
+    "$id": lambda path: uuid5(RUN, path),
+    "$char": Char,
+    "$ratio": lambda pair: Fraction(*(int(part) for part in pair)),
+    "$bigint": int,
+    "$bigdec": Decimal,
+    "$inst": datetime.fromisoformat,
+    "$float": float,
+}
+
+
+def same(value: Any) -> Any:
+    """A form in which values are equal exactly where Clojure's `=` says so."""
+    if isinstance(value, Keyword | Symbol | Char):
+        return (type(value).__name__, str(value))
+    if isinstance(value, str):
+        return ("str", value)
+    if isinstance(value, dict) or hasattr(value, "keys"):
+        return ("map", frozenset((same(key), same(item)) for key, item in dict(value).items()))
+    if isinstance(value, list | tuple):
+        return ("seq", tuple(same(item) for item in value))
+    if isinstance(value, set | frozenset):
+        return ("set", frozenset(same(item) for item in value))
+    if isinstance(value, float):
+        return ("float", repr(value))
+    return (type(value).__name__, value)
+
+
+# --- a replay ----------------------------------------------------------------------------------------------------
+
+
+class Replay:
+    """One case, step by step."""
+
+    def __init__(self, case: dict[str, Any]) -> None:
+        self.case = case
+        self.workflow: Workflow | None = None
+        self.fresh = 0
+
+    def first_difference(self) -> Difference | None:
+        """Plays the whole script and gives the first difference."""
+        try:
+            self.workflow = create(decode(self.case["plan"]), decode(self.case["init_scope"]), id=RUN)
+        except PlanError as refusal:
+            return Difference(-1, "create", frozenset({"refused-plan"}), str(refusal))
+        first = None
+        for number, step in enumerate(self.case["steps"]):
+            found = self.play(step)
+            if first is None:
+                first = self.compare(number, step, found)
+        return first
+
+    def play(self, step: dict[str, Any]) -> dict[str, Any]:
+        assert self.workflow is not None
+        op = step["op"]
+        found: dict[str, Any] = {}
+        if op == "next":
+            found["tasks"] = self.workflow.next()
+        elif op == "rerun":
+            found["tasks"] = self.workflow.rerun()
+        elif op in ("succeed", "fail"):
+            id = uuid5(RUN, step["task"])
+            details = decode(step.get("details"))
+            outcome = self.workflow.succeed(id, details) if op == "succeed" else self.workflow.fail(id, details)
+            found["reason"] = outcome.reason
+        elif op != "roundtrip":
+            raise ValueError(f"unknown operation {op!r}")
+        return found
+
+    def compare(self, number: int, step: dict[str, Any], found: dict[str, Any]) -> Difference | None:
+        assert self.workflow is not None
+        workflow = self.workflow
+        differences: dict[str, tuple[Any, Any]] = {}
+        reason = found.get("reason")
+        refused = reason is not None and reason != "duplicate"
+        if "throws" in step:
+            if not refused:
+                differences["accepted"] = (step["throws"].get("message"), reason)
+        else:
+            if refused:
+                differences[f"rejected:{reason}"] = ("applied", reason)
+            for name, expected, actual in [
+                ("status", step["status"], f":{workflow.status}"),
+                ("running", sorted(step["running"]), sorted(task.path for task in workflow.running)),
+                ("scope", same(decode(step["scope"])), same(dict(workflow.scope))),
+                ("error", same(decode(step.get("error"))), same(workflow.error)),
+            ]:
+                if expected != actual:
+                    differences[name] = (expected, actual)
+            if "tasks" in found:
+                expected = Counter(
+                    (task["task"], same(decode(task["tag"])), same(decode(task["params"])))
+                    for task in step.get("tasks") or ()
+                )
+                actual = Counter(
+                    (
+                        task.path,
+                        same(task.tag),
+                        same({key: value for key, value in task.params.items() if key != "spigot/id"}),
+                    )
+                    for task in found["tasks"]
+                )
+                ids = {task.path: task.params["spigot/id"] for task in found["tasks"]}
+                if expected != actual or any(id != uuid5(RUN, path) for path, id in ids.items()):
+                    differences["tasks"] = (dict(expected), dict(actual))
+            if reason == "duplicate" and differences:
+                differences["rejected:duplicate"] = ("applied", reason)
+        if not differences:
+            return None
+        detail = "; ".join(f"{name}: expected {want}, found {have}" for name, (want, have) in differences.items())
+        return Difference(number, step["op"], frozenset(differences), detail)
+
+
+def explanation(case: dict[str, Any], difference: Difference) -> int | str | None:
+    """The row (or, for the tags without one, the tag) that explains the difference; None where nothing does."""
+    tags = case["tags"]
+    rows = sorted({row for tag in tags for row in ROWS.get(tag, ())})
+    fitting = [row for row in rows if _explains(row, case, difference)]
+    if fitting:
+        return fitting[0]
+    for tag in NO_ROW:
+        if tag in tags and _explains_tag(tag, difference):
+            return tag
+    return None
+
+
+def _explains(row: int, case: dict[str, Any], difference: Difference) -> bool:
+    """Whether a difference is of the kind that this row of the table makes."""
+    kinds = difference.kinds
+    observed = kinds & {"status", "running", "scope", "error", "tasks"}
+    step = case["steps"][difference.step] if difference.step >= 0 else {}
+    at_next = difference.op in ("next", "rerun")
+    scope_only = bool(observed) and observed <= {"scope", "tasks"}
+    if row == 1:
+        return difference.op != "rerun" and bool(observed)
+    if row in (2, 3):
+        return difference.op == "next" and bool(observed)
+    if row == 4:
+        return "rejected:duplicate" in kinds or "rejected:already-finished" in kinds or (at_next and scope_only)
+    if row == 5:
+        return bool(kinds & {"rejected:duplicate", "rejected:already-finished", "accepted"})
+    if row == 6:
+        return "error" in kinds and not kinds & {"tasks"}
+    if row == 7:
+        return "rejected:workflow-ended" in kinds
+    if row == 8:
+        return at_next and scope_only
+    if row == 9:
+        return difference.op == "next" and scope_only
+    if row == 10:
+        return difference.op in ("next", "rerun")
+    if row == 11:
+        not_a_map = difference.op == "succeed" and not isinstance(step.get("details"), dict | None)
+        return (difference.op == "succeed" and observed <= {"scope"} and bool(observed)) or not_a_map
+    if row == 12:
+        return difference.step == -1 or "accepted" in kinds or "throws" in step
+    if row == 13:
+        return bool(kinds & {"rejected:unknown-task", "rejected:not-a-task", "rejected:not-started"})
+    if row == 14:
+        return difference.op == "rerun" and observed == {"tasks"}
+    return False
+
+
+def _explains_tag(tag: str, difference: Difference) -> bool:
+    if tag == "debug-mode":
+        return bool(difference.kinds & {"rejected:duplicate", "accepted"})
+    if tag == "internal-failures":
+        return bool(difference.kinds & {"tasks", "scope"})
+    if tag == "error-not-map":
+        return difference.op in ("fail", "next", "rerun") and bool(difference.kinds & {"error", "tasks", "accepted"})
+    return difference.op != "roundtrip"  # nil-scope
+
+
+def replay(case: dict[str, Any]) -> tuple[str, str]:
+    """The verdict on a case, and the line that says so."""
+    name = case["name"]
+    try:
+        difference = Replay(case).first_difference()
+    except Exception as error:
+        return "different", f"different {name}: raised {type(error).__name__}: {error}"
+    if difference is None:
+        return "equal", f"equal     {name}"
+    row = explanation(case, difference)
+    where = "create" if difference.step < 0 else f"step {difference.step} ({difference.op})"
+    if row is not None:
+        label = f"row {row}" if isinstance(row, int) else str(row)
+        return "repaired", f"repaired  {name}: {label}, at {where}: {', '.join(sorted(difference.kinds))}"
+    return "different", f"different {name}: at {where}: {difference.detail}"
+
+
+def main(arguments: Iterable[str]) -> int:
+    totals: Counter[str] = Counter()
+    for file in [Path(argument) for argument in arguments] or [DEFAULT_FILE]:
+        for case in json.loads(file.read_text()):
+            verdict, line = replay(case)
+            totals[verdict] += 1
+            print(line)
+    print(f"{totals['equal']} equal, {totals['repaired']} repaired, {totals['different']} different")
+    return 1 if totals["different"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
