@@ -37,7 +37,6 @@ class RunningTasks(Protocol):
         ...
 
 
-@runtime_checkable
 class WorkflowView(Protocol):
     """A workflow as callbacks see it: read only, and valid only while the callback runs.
 

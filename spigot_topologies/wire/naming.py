@@ -1,9 +1,9 @@
 """Plans written in Python, as Clojure names things.
 
 In a plan of plain strings the place tells what a string is: a tag and an option's key are keywords, the head of an
-expression is a symbol, what `spigot/get` looks up is a symbol if it starts with `?` and else a keyword (`get("seat")` in
-`out` reads the result's `:seat`), and so is every name that `for`, `binding` and `error` bind. Keys of maps are left to
-the writer (`edn_writer.dumps_named`), which treats them alike everywhere. `Keyword` and `Symbol` stay what they are.
+expression is a symbol, what `spigot/get` looks up is a symbol if it starts with `?` and else a keyword (`get("seat")`
+in `out` reads the result's `:seat`), and so is every name that `for`, `binding` and `error` bind. Keys of maps are left
+to the writer (`edn_writer.dumps_named`), which treats them alike everywhere. `Keyword` and `Symbol` stay what they are.
 """
 
 from __future__ import annotations
