@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from attrs import field, frozen
 
 from streamlet.config import StreamsConfig
 from streamlet.errors import TopologyError
 from streamlet.serdes import Serde
+from streamlet.state.backend import Backend
+from streamlet.state.buffer import WriteBuffer
+from streamlet.state.committed import CommittedKeyValueStore
 from streamlet.state.keyvalue import KeyValueStore, TimestampedKeyValueStore
+from streamlet.state.memory import StateMemory
 from streamlet.topic import check_name
 
 S_co = TypeVar("S_co", covariant=True)
@@ -20,10 +24,27 @@ V = TypeVar("V")
 
 
 class StoreKind(Enum):
-    """What a store can do, and how its data is laid out."""
+    """What a store can do, and how its data is laid out.
 
-    KEY_VALUE = "key-value"
-    TIMESTAMPED_KEY_VALUE = "timestamped-key-value"
+    Attributes:
+        format: Version of the local layout. Raise it when the layout changes: existing data is then rebuilt from the
+            changelog.
+        changelog: What the changelog's keys and values look like; kinds that agree here can be rebuilt from each
+            other's.
+    """
+
+    format: int
+    changelog: str
+
+    def __new__(cls, name: str, format: int, changelog: str) -> StoreKind:
+        kind = object.__new__(cls)
+        kind._value_ = name
+        kind.format = format
+        kind.changelog = changelog
+        return kind
+
+    KEY_VALUE = ("key-value", 1, "key-value")
+    TIMESTAMPED_KEY_VALUE = ("timestamped-key-value", 1, "key-value")
 
 
 def _check_name(_instance: object, _attribute: object, name: str) -> None:
@@ -66,8 +87,31 @@ class StoreBuilder(Generic[S_co]):
         """Whether the data outlives the process."""
         return not self.in_memory
 
+    @property
+    def timestamped(self) -> bool:
+        """Whether values carry a timestamp."""
+        return self.kind is not StoreKind.KEY_VALUE
+
+    def buffer(self, backend: Backend, memory: StateMemory) -> WriteBuffer:
+        """Return a write buffer over the committed data."""
+        immutable = self.value_serde.immutable or self.immutable_values
+        return WriteBuffer(
+            self.name, backend, self.value_serde, timestamped=self.timestamped, immutable=immutable, memory=memory
+        )
+
+    def build(self, buffer: WriteBuffer, timestamp: Callable[[], int]) -> S_co:
+        """Return the store over its buffer; `timestamp` returns the time of the record at hand (ms)."""
+        made: Any = TimestampedKeyValueStore if self.timestamped else KeyValueStore
+        return cast("S_co", made(self.name, self.key_serde, self.value_serde, buffer, timestamp))
+
+    def view(self, backend: Backend) -> Any:
+        """Return a view of the committed data that may be used from any thread."""
+        return CommittedKeyValueStore(
+            self.name, self.key_serde, self.value_serde, backend, timestamped=self.timestamped
+        )
+
     def changelog_config(self, config: StreamsConfig) -> dict[str, str]:
-        """Return the configs of the changelog topic: Kafka Streams' for this kind, then ``topic.*``, then the store's own."""
+        """Return the changelog topic's configs: Kafka Streams' for this kind, then ``topic.*``, then the store's own."""
         return {
             "cleanup.policy": "compact",
             "message.timestamp.type": "CreateTime",

@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamlet.state.rocksdb import SharedCache
+
 
 class StateMemory:
-    """One budget for the block cache and write buffers of every RocksDB in the process, and for the entries kept as objects.
+    """One budget for everything that stores keep in memory, over the whole process.
+
+    Three quarters of it are RocksDB's block cache, to which write buffers are charged (a quarter of the budget at
+    most); one quarter holds entries that were read or written lately, as objects. Changes that are not yet committed
+    are bounded separately (``state.buffer.max.bytes``), and the contents of in-memory stores not at all.
 
     Args:
-        max_bytes: Bytes for all of it (``state.memory.max.bytes``).
+        max_bytes: The budget (``state.memory.max.bytes``).
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
+        self._stores = 0
+        self._lock = Lock()
+
+    @cached_property
+    def rocksdb(self) -> SharedCache:
+        """Block cache and write-buffer manager; made when the first RocksDB is opened."""
+        from streamlet.state.rocksdb import SharedCache  # an application without RocksDB does not load it
+
+        return SharedCache(cache_bytes=self.max_bytes * 3 // 4, write_buffer_bytes=self.max_bytes // 4)
+
+    def store_opened(self) -> None:
+        """Count a store among those that share the budget for entries."""
+        with self._lock:
+            self._stores += 1
+
+    def store_closed(self) -> None:
+        """Take a store out of the count."""
+        with self._lock:
+            self._stores -= 1
+
+    @property
+    def entries_bytes(self) -> int:
+        """Bytes that each open store may use for entries that are not changed."""
+        return self.max_bytes // 4 // max(1, self._stores)

@@ -19,7 +19,8 @@ class ValueAndTimestamp(NamedTuple, Generic[V]):
 class ChangelogRecord(NamedTuple):
     """One change of a store as it goes to its changelog topic; a value of None deletes the key.
 
-    Keys and values are in Kafka Streams' format, so the value of a timestamped store carries no timestamp: the record does.
+    Keys and values are in Kafka Streams' format, so the value of a timestamped store carries no timestamp: the record
+    does.
     """
 
     key: bytes
@@ -35,7 +36,8 @@ class Position:
         offset: The next changelog offset to be read.
         leader_epoch: Leader epoch of the last record that was read or written, to detect a truncated log (KIP-320).
         topic_id: Identity of the topic, to detect that it was deleted and made again.
-        committed_at: Wall clock of the commit (ms): state older than the topic's ``delete.retention.ms`` cannot be continued.
+        committed_at: Wall clock of the commit (ms): state older than the topic's ``delete.retention.ms`` cannot be
+            continued.
     """
 
     offset: int

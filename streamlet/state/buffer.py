@@ -1,0 +1,354 @@
+"""The write buffer: what is in front of every store, whatever holds its committed data.
+
+Changes since the last commit are *dirty*; they are read first. Behind them are entries that were read or written
+lately, in two generations: when the younger one is full, the older one is forgotten and takes its place. A hot key
+costs one or two dictionary look-ups. Entries hold objects if nobody can change them in place, bytes otherwise; either
+way each changed entry is serialised once per commit, for the changelog and for the database together.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Generator, Sequence
+from itertools import islice
+from struct import Struct
+from typing import Any, TypeAlias
+
+from streamlet.errors import SerializationError, StateStoreError
+from streamlet.serdes import Serde, bytes_
+from streamlet.state.backend import Backend, Changes
+from streamlet.state.in_memory import merge_keys
+from streamlet.state.memory import StateMemory
+from streamlet.state.size_sample import SizeSample
+from streamlet.state.values import ChangelogRecord, ValueAndTimestamp
+
+Entry: TypeAlias = "tuple[Any, int]"
+"""A value, as an object or as bytes, and its timestamp (ms). A value of None says that the key was deleted."""
+
+ENTRY_BYTES = 256
+"""What an entry takes beside its serialised value: key, tuple, timestamp, its share of the dictionary."""
+OBJECT_FACTOR = 2
+"""How much larger an object is than its bytes, about."""
+NO_TIMESTAMP = -1
+_TIMESTAMP = Struct(">q")
+_new = tuple.__new__
+
+
+class WriteBuffer:
+    """The changes of one store that are not committed, and its recently used entries. Used from one thread.
+
+    Args:
+        store: Name of the store.
+        backend: Its committed data.
+        value_serde: Serde of the values.
+        timestamped: Whether the stored bytes carry the timestamp as a prefix of eight bytes.
+        immutable: Whether values may be kept as objects.
+        memory: The budget for entries that are not changed.
+
+    Attributes:
+        dirty: Changes since the last commit, in the order in which their keys were first written.
+        recent: Entries used lately that are as the backend has them.
+        old: The generation before.
+        careful: Serialise at every put, so that a value that cannot be serialised is found where it is put.
+    """
+
+    __slots__ = (
+        "_backend", "_clean_limit", "_decode", "_encode", "_memory", "_proofs", "_sample", "_sealed", "_sealed_writes",
+        "_sorted", "_timestamped", "careful", "dirty", "dirty_bytes", "objects", "old", "recent", "store",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        store: str,
+        backend: Backend,
+        value_serde: Serde[Any],
+        *,
+        timestamped: bool,
+        immutable: bool,
+        memory: StateMemory,
+    ) -> None:
+        self.store = store
+        self.objects = immutable and value_serde is not bytes_  # bytes need no second form
+        self.dirty: dict[bytes, Entry] = {}
+        self.recent: dict[bytes, Entry] = {}
+        self.old: dict[bytes, Entry] = {}
+        self.careful = False
+        self.dirty_bytes = 0  # exact, of values kept as bytes
+        self._backend = backend
+        self._encode: Callable[[Any], bytes] = value_serde.encoder if self.objects else _same
+        self._decode: Callable[[bytes], Any] = value_serde.decoder if self.objects else _same
+        self._timestamped = timestamped
+        self._memory = memory
+        self._sorted: list[bytes] | None = None
+        self._sample = SizeSample(self._size_of)
+        self._sealed: dict[bytes, Entry] | None = None
+        self._sealed_writes: list[tuple[bytes, bytes | None]] = []
+        self._proofs: dict[bytes, tuple[Entry, bytes]] | None = None
+        self._clean_limit = 0
+        self._set_clean_limit(64.0)
+
+    # -- reading ---------------------------------------------------------------------------------
+    def find(self, key: bytes) -> Entry | None:
+        """Return the entry of a key; None if there is none. An entry with the value None was deleted."""
+        entry = self.dirty.get(key)
+        if entry is None:
+            entry = self.recent.get(key)
+            if entry is None:
+                entry = self.load(key)
+        return entry
+
+    def load(self, key: bytes) -> Entry | None:
+        """Return the entry of a key that is neither dirty nor recent, and keep it as recent."""
+        entry = self.old.get(key)
+        if entry is None:
+            stored = self._backend.get(key)
+            if stored is None:
+                return None
+            entry = self._entry(key, stored)
+            if self._proofs is not None and self.objects:
+                self._proofs[key] = (entry, stored[8:] if self._timestamped else stored)
+        self.recent[key] = entry
+        if len(self.recent) > self._clean_limit:
+            self._next_generation()
+        return entry
+
+    def scan(
+        self, lower: bytes | None, upper: bytes | None, *, reverse: bool = False
+    ) -> Generator[tuple[bytes, Entry], None, None]:
+        """Iterate over entries from `lower` (included) to `upper` (not included), dirty ones in their places.
+
+        The keys are those of the moment of the call; a value that is changed meanwhile is shown as it is when it is
+        reached.
+        """
+        keys = self._dirty_between(lower, upper)
+        if reverse:
+            keys.reverse()
+        stored = self._backend.scan(lower, upper, reverse=reverse)
+        return self._merge(self.dirty, keys, stored, reverse)
+
+    def _merge(
+        self, dirty: dict[bytes, Entry], keys: list[bytes], stored: Any, reverse: bool
+    ) -> Generator[tuple[bytes, Entry], None, None]:
+        waiting = iter(keys)
+        key = next(waiting, None)
+        try:
+            for stored_key, value in stored:
+                while key is not None and (key > stored_key if reverse else key < stored_key):
+                    entry = dirty[key]
+                    if entry[0] is not None:
+                        yield key, entry
+                    key = next(waiting, None)
+                if key == stored_key:
+                    key = next(waiting, None)
+                changed = dirty.get(stored_key)
+                if changed is None:
+                    yield stored_key, self._entry(stored_key, value)
+                elif changed[0] is not None:
+                    yield stored_key, changed
+            while key is not None:
+                entry = dirty[key]
+                if entry[0] is not None:
+                    yield key, entry
+                key = next(waiting, None)
+        finally:
+            stored.close()
+
+    def _dirty_between(self, lower: bytes | None, upper: bytes | None) -> list[bytes]:
+        keys = self._sorted
+        if keys is None:
+            keys = self._sorted = sorted(self.dirty)
+        elif len(keys) != len(self.dirty):  # dictionaries keep the order of insertion: the new keys are the last ones
+            merge_keys(keys, list(islice(reversed(self.dirty), len(self.dirty) - len(keys))))
+        low = 0 if lower is None else bisect_left(keys, lower)
+        high = len(keys) if upper is None else bisect_left(keys, upper)
+        return keys[low:high]
+
+    def approximate_count(self) -> int:
+        """Return about how many entries there are: deletions and new keys since the commit are taken as they come."""
+        changes = sum(-1 if value is None else 1 for value, _ in self.dirty.values())
+        return max(0, self._backend.approximate_count() + changes)
+
+    def _entry(self, key: bytes, stored: bytes) -> Entry:
+        try:
+            if self._timestamped:
+                return _new(ValueAndTimestamp, (self._decode(stored[8:]), _TIMESTAMP.unpack_from(stored)[0]))
+            return (self._decode(stored), NO_TIMESTAMP)
+        except Exception as error:
+            raise SerializationError(
+                f"store {self.store!r}: the value of key {key!r} cannot be deserialised: {error}. "
+                f"If the serde was changed, delete the local state and reset the application"
+            ) from error
+
+    # -- writing ---------------------------------------------------------------------------------
+    def put(self, key: bytes, value: Any, timestamp: int) -> None:
+        """Change an entry; a value of None deletes it. Values kept as bytes are given as bytes."""
+        if not self.objects:
+            before = self.dirty.get(key)
+            if before is not None and before[0] is not None:
+                self.dirty_bytes -= len(before[0])
+            if value is not None:
+                self.dirty_bytes += len(value)
+        elif self.careful and value is not None:
+            self.check(key, value, timestamp)
+        self.dirty[key] = (value, timestamp)
+
+    def check(self, key: bytes, value: Any, timestamp: int) -> None:
+        """Serialise an object now, for the error it may raise, or to tell later whether it was changed in place."""
+        data = self.serialised(key, value)
+        if self._proofs is not None:
+            self._proofs[key] = ((value, timestamp), data)
+
+    def serialised(self, key: bytes, value: Any) -> bytes:
+        """Return a value's bytes.
+
+        Raises:
+            SerializationError: If it has none; the message names store and key.
+        """
+        try:
+            return self._encode(value)
+        except Exception as error:
+            raise SerializationError(
+                f"store {self.store!r}: the value of key {key!r} cannot be serialised: {error}"
+            ) from error
+
+    # -- committing ------------------------------------------------------------------------------
+    def seal(self) -> list[ChangelogRecord]:
+        """Serialise what is dirty, once, and return it as changelog records; later changes belong to the next commit."""
+        self._sealed = self.dirty.copy()
+        writes: list[tuple[bytes, bytes | None]] = []
+        self._sealed_writes = writes
+        records: list[ChangelogRecord] = []
+        encode, timestamped, pack = self._encode, self._timestamped, _TIMESTAMP.pack
+        add_record, add_write = records.append, writes.append
+        size = 0
+        for key, (value, timestamp) in self._sealed.items():
+            if value is None:
+                data = stored = None
+            else:
+                try:
+                    data = encode(value)
+                    stored = pack(timestamp) + data if timestamped else data
+                except Exception as error:
+                    self._sealed = None
+                    raise SerializationError(
+                        f"store {self.store!r}: the value of key {key!r} cannot be serialised: {error}"
+                    ) from error
+                size += len(data)
+            add_write((key, stored))
+            add_record(_new(ChangelogRecord, (key, data, timestamp)))
+        if records:
+            self._set_clean_limit(size / len(records))
+        return records
+
+    def changes(self) -> Changes:
+        """Return what the commit has to write: what was sealed, or everything if nothing was."""
+        if self._sealed is None:
+            self.seal()
+        return Changes(self.store, self._sealed_writes)
+
+    def committed(self) -> None:
+        """The backend has what was sealed: those entries are clean now."""
+        sealed, self._sealed, self._sealed_writes = self._sealed, None, []
+        if not sealed:
+            return
+        later = {key: entry for key, entry in self.dirty.items() if sealed.get(key) is not entry}
+        self._set_dirty(later)
+        self.recent.update(sealed)
+        for key in later:
+            self._forget(key)
+        if len(self.recent) > self._clean_limit:
+            self._next_generation()
+
+    def rollback(self) -> None:
+        """Drop the changes since the last commit, and the clean entries of the same keys."""
+        dropped = self.dirty
+        self._set_dirty({})
+        self._sealed, self._sealed_writes = None, []
+        for key in dropped:
+            self._forget(key)
+
+    def restored(self, records: Sequence[ChangelogRecord]) -> Changes:
+        """Return what changelog records mean to the backend; the last one of a key counts."""
+        entries: dict[bytes, bytes | None] = {}
+        timestamped, pack = self._timestamped, _TIMESTAMP.pack
+        for key, value, timestamp in records:
+            entries[key] = pack(timestamp) + value if timestamped and value is not None else value
+        self.clear_clean()
+        return Changes(self.store, list(entries.items()))
+
+    def reset(self) -> None:
+        """Forget everything: the backend was emptied."""
+        self.rollback()
+        self.clear_clean()
+
+    def clear_clean(self) -> None:
+        """Forget all clean entries."""
+        self.recent, self.old = {}, {}
+        if self._proofs is not None:
+            self._proofs = {}
+
+    def _forget(self, key: bytes) -> None:
+        self.recent.pop(key, None)
+        self.old.pop(key, None)
+        if self._proofs is not None:
+            self._proofs.pop(key, None)
+
+    def _set_dirty(self, dirty: dict[bytes, Entry]) -> None:
+        self.dirty = dirty  # a new one: open iterators go on with the one they began with
+        if self._sorted is not None:
+            self._sorted = sorted(dirty)
+        self._sample = SizeSample(self._size_of)
+        self.dirty_bytes = 0 if self.objects else sum(len(value) for value, _ in dirty.values() if value is not None)
+
+    # -- memory ----------------------------------------------------------------------------------
+    @property
+    def bytes(self) -> int:
+        """About how many bytes the dirty entries take."""
+        count = len(self.dirty)
+        if not self.objects:
+            return self.dirty_bytes + count * ENTRY_BYTES
+        return int(count * (ENTRY_BYTES + OBJECT_FACTOR * self._sample.mean(self.dirty)))
+
+    def _size_of(self, entry: Entry) -> int:
+        try:
+            return 0 if entry[0] is None else len(self._encode(entry[0]))
+        except Exception:  # the commit will say so, naming the key
+            return 0
+
+    def _set_clean_limit(self, value_bytes: float) -> None:
+        entry = ENTRY_BYTES + value_bytes * (OBJECT_FACTOR if self.objects else 1)
+        self._clean_limit = max(1, int(self._memory.entries_bytes / 2 / entry))
+
+    def _next_generation(self) -> None:
+        self.old, self.recent = self.recent, {}
+
+    # -- the promise of immutable values ---------------------------------------------------------
+    @property
+    def watching(self) -> bool:
+        """Whether `watch` was called."""
+        return self._proofs is not None
+
+    def watch(self) -> None:
+        """Remember the bytes of every object from now on, for `verify`. Costs what objects save."""
+        self.careful = True
+        self._proofs = {}
+        self.clear_clean()
+
+    def verify(self) -> None:
+        """Check that no object was changed in place since it was put or read; needs `watch`.
+
+        Raises:
+            StateStoreError: If one was; the message names the store and the key.
+        """
+        if self._proofs is None or not self.objects:
+            return
+        for key, (entry, data) in self._proofs.items():
+            if entry[0] is not None and self.serialised(key, entry[0]) != data:
+                raise StateStoreError(
+                    f"store {self.store!r}: the value of key {key!r} was changed in place after it was put or got. "
+                    f"Build a new value instead, or declare the store without immutable_values=True"
+                )
+
+
+def _same(value: Any) -> Any:
+    return value

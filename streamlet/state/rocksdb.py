@@ -1,0 +1,294 @@
+"""RocksDB through rocksdict: the only module that touches it. `tests/state/test_rocksdb.py` pins the traps.
+
+- A `ReadOptions.set_iterate_lower_bound` sets the *upper* bound: scans start by `from_key` and end, backwards, by hand.
+- A column-family view that outlives `close` answers None without an error, an iterator goes on, and either (also a
+  bound method or a handle of it) keeps the lock of the directory: everything that was handed out is known here and is
+  let go at close.
+- Column families that are not named in `open`, or named without options, have no part in the shared cache: all of them
+  are listed and opened with the same options.
+- A write holds the interpreter lock: batches are small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from threading import RLock
+from typing import Any, NoReturn
+from weakref import WeakSet
+
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch, WriteBufferManager
+
+from streamlet.errors import InvalidStateStoreError, StateStoreError
+from streamlet.state.backend import Backend, Changes, Database
+
+BATCH = 5_000
+"""Entries per write: RocksDB's binding holds the interpreter lock for about 1 µs an entry."""
+_MAX_WAL_BYTES = 32 << 20
+_ARENA_BYTES = 64 << 10
+_METADATA_FAMILY = "default"
+
+
+class SharedCache:
+    """Block cache and write-buffer manager for all databases of the process.
+
+    Args:
+        cache_bytes: Capacity of the block cache; indexes, filters and write buffers are charged to it.
+        write_buffer_bytes: Write buffers of all databases together are flushed beyond this.
+    """
+
+    def __init__(self, *, cache_bytes: int, write_buffer_bytes: int) -> None:
+        self._cache = Cache(cache_bytes)
+        # Never allow_stall: the writer would wait for a flush that other databases have to do.
+        self._write_buffers = WriteBufferManager.new_write_buffer_manager_with_cache(
+            write_buffer_bytes, False, self._cache
+        )
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes in use: blocks and write buffers."""
+        return int(self._cache.get_usage())
+
+    def options(self) -> Any:
+        """Return the options with which every column family is opened."""
+        table = BlockBasedOptions()
+        table.set_block_cache(self._cache)
+        table.set_bloom_filter(10, False)
+        table.set_cache_index_and_filter_blocks(True)
+        table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.create_missing_column_families(True)
+        options.set_block_based_table_factory(table)
+        options.set_write_buffer_manager(self._write_buffers)
+        options.set_arena_block_size(_ARENA_BYTES)  # a write buffer with little in it takes little
+        options.set_max_total_wal_size(_MAX_WAL_BYTES)
+        options.set_keep_log_file_num(1)
+        options.set_max_log_file_size(1 << 20)
+        return options
+
+
+class RocksDatabase(Database):
+    """The data of one task: a RocksDB with a column family per store.
+
+    Args:
+        path: Its directory; made if it does not exist.
+        families: Names of the stores. Families that are in the database already and not named here are left as they
+            are.
+        shared: Cache and write buffers of the process.
+
+    Raises:
+        StateStoreError: If it cannot be opened: in use, damaged, or made by a newer RocksDB.
+    """
+
+    def __init__(self, path: Path, families: Iterable[str], shared: SharedCache) -> None:
+        self._path = path
+        self._shared = shared
+        self._lock = RLock()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            present = Rdict.list_cf(str(path), shared.options()) if (path / "CURRENT").exists() else []
+            names = dict.fromkeys([*present, *map(_family_name, families)])
+            names.pop(_METADATA_FAMILY, None)
+            options = {name: shared.options() for name in names}
+            self._db: Any = Rdict(str(path), shared.options(), column_families=options)
+            self._families = {name: RocksBackend(name, self._db) for name in names}
+        except Exception as error:  # rocksdict raises bare exceptions
+            raise StateStoreError(
+                f"RocksDB in {path} could not be opened: {error}. If another process uses it, stop that one; "
+                f"if it is damaged, delete the directory: the state is restored from the changelogs"
+            ) from error
+
+    def family(self, name: str) -> RocksBackend:
+        """Return the map of one store."""
+        return self._families[_family_name(name)]
+
+    def metadata(self, key: bytes) -> bytes | None:
+        """Return an entry of the metadata, or None."""
+        value: bytes | None = self._open().get(key)
+        return value
+
+    def write(self, changes: Sequence[Changes], metadata: Mapping[bytes, bytes | None]) -> None:
+        """Apply changes in batches of at most `BATCH` entries; the last one carries the metadata.
+
+        Raises:
+            StateStoreError: If RocksDB cannot write, for example because the disk is full.
+        """
+        db = self._open()
+        try:
+            batch, room = WriteBatch(raw_mode=True), BATCH
+            for change in changes:
+                handle = self._families[_family_name(change.family)].handle
+                for low, high in change.dropped:
+                    batch.delete_range(low, high, handle)
+                entries, start = change.entries, 0
+                while start < len(entries):
+                    if not room:
+                        db.write(batch)
+                        batch, room = WriteBatch(raw_mode=True), BATCH
+                    put, delete = batch.put, batch.delete
+                    part = entries[start : start + room]
+                    for key, value in part:
+                        if value is None:
+                            delete(key, handle)
+                        else:
+                            put(key, value, handle)
+                    start += len(part)
+                    room -= len(part)
+            for key, value in metadata.items():
+                if value is None:
+                    batch.delete(key)
+                else:
+                    batch.put(key, value)
+            if len(batch):
+                db.write(batch)
+        except Exception as error:
+            raise StateStoreError(f"RocksDB in {self._path} could not be written: {error}") from error
+
+    def clear(self, family: str) -> None:
+        """Delete all data of one store."""
+        with self._lock:
+            name, db = _family_name(family), self._open()
+            self._families[name].close()
+            try:
+                db.drop_column_family(name)
+                db.create_column_family(name, self._shared.options())
+                self._families[name].reopen(db)
+            except Exception as error:
+                raise StateStoreError(f"store {family!r} in {self._path} could not be emptied: {error}") from error
+
+    def flush(self) -> None:
+        """Write all write buffers to files."""
+        db = self._open()
+        for backend in self._families.values():
+            backend.flush()
+        db.flush()
+
+    def close(self) -> None:
+        """Close the database, its views and its iterators, so that the directory can be opened again."""
+        with self._lock:
+            if self._db is None:
+                return
+            for backend in self._families.values():
+                backend.close()
+            db, self._db = self._db, None
+            db.close()
+
+    def _open(self) -> Any:
+        if self._db is None:
+            raise InvalidStateStoreError(f"the state in {self._path} is closed")
+        return self._db
+
+
+def _family_name(store: str) -> str:
+    return f"store.{store}"  # a store may have any name, also that of RocksDB's own family
+
+
+class RocksBackend(Backend):
+    """A column family.
+
+    Attributes:
+        handle: What batches name the family by.
+    """
+
+    def __init__(self, name: str, db: Any) -> None:
+        self._name = name
+        self._scans: WeakSet[_RocksScan] = WeakSet()
+        self._lock = RLock()
+        self.reopen(db)
+
+    def reopen(self, db: Any) -> None:
+        """Take the family from an open database."""
+        self._view: Any = db.get_column_family(self._name)
+        self.handle: Any = db.get_column_family_handle(self._name)
+        self._get: Callable[[bytes], bytes | None] = self._view.get
+
+    def get(self, key: bytes, /) -> bytes | None:
+        """Return the value of a key, or None."""
+        return self._get(key)
+
+    def scan(self, lower: bytes | None, upper: bytes | None, *, reverse: bool = False) -> _RocksScan:
+        """Iterate over a range; isolated from later writes."""
+        with self._lock:
+            view = self._view
+            if view is None:
+                self.fail_closed()
+            if upper == b"":  # to RocksDB an empty bound is no bound
+                return _RocksScan(self, iter(()), None)
+            options = None
+            if upper is not None:
+                options = ReadOptions()
+                options.set_iterate_upper_bound(upper)
+            if reverse:
+                items = view.items(backwards=True, read_opt=options)
+                scan = _RocksScan(self, items, lower)
+            else:
+                scan = _RocksScan(self, view.items(from_key=lower, read_opt=options), None)
+            self._scans.add(scan)
+            return scan
+
+    def approximate_count(self) -> int:
+        """Return RocksDB's estimate."""
+        if self._view is None:
+            self.fail_closed()
+        return int(self._view.property_int_value("rocksdb.estimate-num-keys") or 0)
+
+    def flush(self) -> None:
+        """Write the write buffer to a file."""
+        self._view.flush()
+
+    def close(self) -> None:
+        """Let go of everything that belongs to the database."""
+        with self._lock:
+            for scan in list(self._scans):
+                scan.invalidate()
+            self._scans.clear()
+            self._get = self.fail_closed  # the bound method would keep the database locked
+            self.handle = None
+            if self._view is not None:
+                self._view.close()
+            self._view = None
+
+    def fail_closed(self, *_: object) -> NoReturn:
+        """Say that the store is closed."""
+        raise InvalidStateStoreError(
+            f"store {self._name.removeprefix('store.')!r} is closed: "
+            f"its task was closed or has moved to another instance"
+        )
+
+    def forget(self, scan: _RocksScan) -> None:
+        """Take a scan that ended out of the books."""
+        self._scans.discard(scan)
+
+
+class _RocksScan:
+    """An iterator of RocksDB that can be taken away."""
+
+    __slots__ = ("__weakref__", "_backend", "_items", "_lower")
+
+    def __init__(self, backend: RocksBackend, items: Any, lower: bytes | None) -> None:
+        self._backend = backend
+        self._items: Any = items
+        self._lower = lower
+
+    def __iter__(self) -> _RocksScan:
+        return self
+
+    def __next__(self) -> tuple[bytes, bytes]:
+        items = self._items
+        if items is None:
+            self._backend.fail_closed()
+        entry: tuple[bytes, bytes] = next(items)
+        if self._lower is not None and entry[0] < self._lower:
+            self._items = iter(())
+            raise StopIteration
+        return entry
+
+    def close(self) -> None:
+        """Let go of the iterator."""
+        self._items = iter(())
+        self._backend.forget(self)
+
+    def invalidate(self) -> None:
+        """Let go of the iterator; reading on is an error."""
+        self._items = None
