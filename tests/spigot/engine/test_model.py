@@ -31,11 +31,10 @@ def plain_error(error: Any) -> Any:
 
 
 def shown(tasks: list[Any]) -> list[Any]:
+    listed = [(task.path, task.tag, task.params) if isinstance(task, Task) else task for task in tasks]
     return [
-        (task.path, task.tag, plain_error({key: value for key, value in task.params.items() if key != "spigot/id"}))
-        if isinstance(task, Task)
-        else (*task[:2], plain_error(task[2]))
-        for task in tasks
+        (path, tag, plain_error({key: value for key, value in params.items() if key != "spigot/id"}))
+        for path, tag, params in listed
     ]
 
 
