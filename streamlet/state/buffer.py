@@ -213,7 +213,7 @@ class WriteBuffer:
 
     # -- committing ------------------------------------------------------------------------------
     def seal(self) -> list[ChangelogRecord]:
-        """Serialise what is dirty, once, and return it as changelog records; later changes belong to the next commit."""
+        """Serialise what is dirty, once, as changelog records; what is put later belongs to the next commit."""
         self._sealed = self.dirty.copy()
         writes: list[tuple[bytes, bytes | None]] = []
         self._sealed_writes = writes

@@ -111,7 +111,7 @@ class StoreBuilder(Generic[S_co]):
         )
 
     def changelog_config(self, config: StreamsConfig) -> dict[str, str]:
-        """Return the changelog topic's configs: Kafka Streams' for this kind, then ``topic.*``, then the store's own."""
+        """Return the changelog topic's configs: Kafka Streams' for the kind, then ``topic.*``, then the store's own."""
         return {
             "cleanup.policy": "compact",
             "message.timestamp.type": "CreateTime",

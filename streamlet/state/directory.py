@@ -1,7 +1,170 @@
-"""The directory that holds an application's local state."""
+"""The directory that holds an application's local state on this machine."""
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Container
+from pathlib import Path
+from typing import IO
+
+from streamlet.errors import LockError, StateMismatchError, StateStoreError
+from streamlet.records import TaskId
+from streamlet.time import Clock, SystemClock
+
+_LOCK = "lock"
+_PROCESS = "process"
+_LOG = "log"
+_TASKS = "tasks"
+
 
 class StateDirectory:
-    """The directory that holds an application's local state."""
+    """The directory of one application, used by one process at a time. Safe from any thread.
+
+    Args:
+        root: The directory of all applications (``state.dir``); made if it does not exist.
+        application_id: Names the directory below it.
+        clock: Tells how old the state of a task is.
+
+    Attributes:
+        path: The application's directory.
+        process_id: Identity of this instance; the same after a restart with the same directory.
+
+    Raises:
+        LockError: If another process, or another application object of this one, uses the directory.
+        StateStoreError: If the directory cannot be made or written.
+    """
+
+    def __init__(self, root: Path, application_id: str, *, clock: Clock | None = None) -> None:
+        self.path = root / application_id
+        self._clock = clock or SystemClock()
+        try:
+            (self.path / _TASKS).mkdir(parents=True, exist_ok=True)
+            self._lock: IO[str] | None = self._acquire()
+            self.process_id = self._read(_PROCESS, "process_id") or self._write(
+                _PROCESS, "process_id", uuid.uuid4().hex
+            )
+        except OSError as error:
+            raise StateStoreError(
+                f"the state directory {self.path} cannot be used: {error}. Set state.dir to a directory that can be written"
+            ) from error
+
+    def _acquire(self) -> IO[str]:
+        file = (self.path / _LOCK).open("a+")  # not "w": the holder's pid is in it
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            file.close()
+            whose = "this process" if holder == str(os.getpid()) else f"process {holder}"
+            raise LockError(
+                f"the state directory {self.path} is in use by {whose}: stop it, "
+                f"or give this instance a state.dir of its own"
+            ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        return file
+
+    def check_log(self, cluster_id: str) -> None:
+        """Check that the state belongs to this log; the first log to be named becomes the one it belongs to.
+
+        Raises:
+            StateMismatchError: If it belongs to another one: it was deleted, or ``bootstrap.servers`` was changed.
+        """
+        known = self._read(_LOG, "cluster_id")
+        if known is None:
+            self._write(_LOG, "cluster_id", cluster_id)
+        elif known != cluster_id:
+            raise StateMismatchError(
+                f"the state in {self.path} belongs to the log {known!r}, but bootstrap.servers leads to {cluster_id!r}. "
+                f"If the log was deleted or exchanged on purpose, delete the directory; "
+                f"otherwise correct bootstrap.servers, or set another state.dir"
+            )
+
+    def task_directory(self, task: TaskId) -> Path:
+        """Return the directory of a task; made if it does not exist."""
+        directory = self.path / _TASKS / str(task)
+        directory.mkdir(exist_ok=True)
+        return directory
+
+    def existing_tasks(self) -> list[TaskId]:
+        """Return the tasks that have a directory, in order."""
+        return sorted(TaskId.parse(entry.name) for entry in (self.path / _TASKS).iterdir() if _is_task(entry.name))
+
+    def delete_task(self, task: TaskId) -> None:
+        """Delete a task's directory, if there is one; its state must be closed."""
+        shutil.rmtree(self.path / _TASKS / str(task), ignore_errors=True)
+
+    def clean_up(self, older_than_ms: int, in_use: Container[TaskId] = ()) -> list[TaskId]:
+        """Delete the directories of tasks that nobody wrote to for a time.
+
+        Args:
+            older_than_ms: The time, in milliseconds.
+            in_use: Tasks to be left alone, whatever their age.
+
+        Returns:
+            The tasks that were deleted.
+        """
+        before = self._clock.wall_ms() - older_than_ms
+        old = [task for task in self.existing_tasks() if task not in in_use and self._last_write(task) <= before]
+        for task in old:
+            self.delete_task(task)
+        return old
+
+    def _last_write(self, task: TaskId) -> int:
+        directory = self.path / _TASKS / str(task)
+        times = [directory.stat().st_mtime_ns]
+        for path in directory.rglob("*"):
+            try:
+                times.append(path.stat().st_mtime_ns)
+            except FileNotFoundError:  # RocksDB replaces files
+                continue
+        return max(times) // 1_000_000
+
+    def close(self) -> None:
+        """Give the directory up; allowed more than once. The file stays: deleting it would let two processes lock two files."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _read(self, name: str, key: str) -> str | None:
+        try:
+            return str(json.loads((self.path / name).read_text())[key])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise StateStoreError(
+                f"{self.path / name} is damaged ({error}): delete it, or the whole directory"
+            ) from error
+
+    def _write(self, name: str, key: str, value: str) -> str:
+        write_atomically(self.path / name, json.dumps({"version": 1, key: value}).encode())
+        return value
+
+
+def _is_task(name: str) -> bool:
+    try:
+        return str(TaskId.parse(name)) == name
+    except ValueError:
+        return False
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that, after a crash at any point, it holds either its old contents or the new ones."""
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

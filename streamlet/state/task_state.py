@@ -202,7 +202,7 @@ class TaskState:
 
     # -- the rest --------------------------------------------------------------------------------
     def watch_values(self) -> None:
-        """Remember the bytes of all objects, so that `verify_values` can tell which were changed in place. For tests."""
+        """Remember the bytes of all objects, so that `verify_values` tells which were changed in place. For tests."""
         for buffer in self._buffers.values():
             buffer.watch()
 
