@@ -26,13 +26,14 @@ logger = logging.getLogger(__name__)
 
 # Kafka's log.retention.check.interval.ms is 5 minutes, its cleaner's backoff 15 seconds.
 CLEANING_SECONDS = 15.0
+PATIENCE_SECONDS = 0.005
 
 
 class Lingering(Protocol):
     """What the keeper sends on time: a producer."""
 
-    def send(self) -> None:
-        """Write what is queued."""
+    def linger_over(self) -> bool:
+        """Write what is queued, unless records are streaming in and will fill a batch; whether it is done."""
 
 
 class Broker:
@@ -109,8 +110,8 @@ class Keeper:
                     del self._due[key]
             for _, ref in ready:
                 producer = ref()
-                if producer is not None:
-                    producer.send()
+                if producer is not None and not producer.linger_over():
+                    self.linger(producer, PATIENCE_SECONDS)
                 del producer
             if now >= next_cleaning and not self._stopped:
                 self._clean()

@@ -6,12 +6,15 @@ first compacted (KIP-534), so that readers who began before have seen it. Small 
 
 from __future__ import annotations
 
+from itertools import repeat
+
 from attrs import frozen
 
 from streamlet.clients.embedded import batch as batches
 from streamlet.clients.embedded import topic_configs
-from streamlet.clients.embedded.log import COMMITTED, Log, Partition, StoredBatch, Topic
-from streamlet.clients.embedded.message import Message
+from streamlet.clients.embedded.batch import Records
+from streamlet.clients.embedded.log import COMMITTED, Batch, Log, Partition, Topic
+from streamlet.clients.embedded.message import Headers
 
 MERGED_BYTES = 1 << 20
 
@@ -103,9 +106,9 @@ def compact(log: Log, topic: Topic, partition: Partition, now: int, *, force: bo
 def _last_offsets(log: Log, partition: Partition, rows: list[_Row]) -> dict[bytes | None, int]:
     last: dict[bytes | None, int] = {}
     for row in rows:
-        for stored in log.read_exactly(partition, row.seq):
-            for message in log.messages(partition, stored):
-                last[message._key] = message._offset or 0
+        batch = log.read_exactly(partition, row.seq)
+        if batch is not None:
+            last.update(zip(batch.records.keys, batch.records.offsets))
     return last
 
 
@@ -132,30 +135,32 @@ def _rewrite(
     now: int,
     horizon: int,
 ) -> None:
-    kept: list[Message] = []
-    stored: StoredBatch | None = None
-    tombstones = dropped = False
+    kept: list[tuple[int, bytes | None, bytes | None, int, Headers | None]] = []
+    batch: Batch | None = None
+    dropped = False
     due = 0
     for row in run:
-        for stored in log.read_exactly(partition, row.seq):
-            for message in log.messages(partition, stored):
-                if message._key is not None and last[message._key] == message._offset:
-                    if message._value is None and 0 < row.cleaned <= now:
-                        dropped = True
-                        continue
-                    if message._value is None:
-                        tombstones = True
-                        due = max(due, row.cleaned if row.cleaned > 0 else horizon)
-                    kept.append(message)
-                else:
-                    dropped = True
-    if stored is None:
+        batch = log.read_exactly(partition, row.seq)
+        if batch is None:
+            return  # deleted meanwhile
+        records = batch.records
+        headers = records.headers or repeat(None)
+        for record in zip(records.offsets, records.keys, records.values, records.timestamps, headers):
+            offset, key, value = record[:3]
+            expired = value is None and 0 < row.cleaned <= now
+            if key is None or last.get(key) != offset or expired:
+                dropped = True
+                continue
+            if value is None:
+                due = max(due, row.cleaned if row.cleaned > 0 else horizon)
+            kept.append(record)
+    cleaned = due or -1
+    if batch is None or (len(run) == 1 and not dropped and run[0].cleaned == cleaned):
         return
-    cleaned = due if tombstones else -1
-    if len(run) == 1 and not dropped and run[0].cleaned == cleaned:
-        return
-    blob = batches.encode(kept, first_offset=run[0].base)
-    newest = max([m._timestamp[1] for m in kept], default=run[-1].newest)
+    columns = [list(column) for column in zip(*kept)] if kept else [[], [], [], [], []]
+    offsets, keys, values, timestamps, all_headers = columns
+    blob = batches.encode(Records(offsets, keys, values, timestamps, all_headers if any(all_headers) else None))
+    newest = max(timestamps, default=run[-1].newest)
     with log.writing() as connection:
         seqs = [row.seq for row in run]
         marks = ", ".join("?" * len(seqs))
@@ -175,9 +180,9 @@ def _rewrite(
                 len(kept),
                 len(blob),
                 newest,
-                stored.epoch,
+                batch.epoch,
                 COMMITTED,
-                stored.stamp,
+                batch.stamp,
                 cleaned,
                 blob,
             ),

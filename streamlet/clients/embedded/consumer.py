@@ -253,19 +253,8 @@ class Consumer:
                         self._order = order[at:] + order[:at]
                         self._hand_out_events(found, want)
                         return
-                    index = fetch.index
-                    buffer = fetch.buffer
-                    left = len(buffer) - index
-                    if left > 0:
-                        if left <= room:
-                            found += buffer[index:] if index else buffer
-                            fetch.buffer = ()
-                            fetch.index = 0
-                            fetch.position = (buffer[-1]._offset or 0) + 1
-                        else:
-                            found += buffer[index : index + room]
-                            fetch.index = index + room
-                            fetch.position = (found[-1]._offset or 0) + 1
+                    if fetch.left:
+                        fetch.take(found, room)
                     elif not fetch.fill(events, self._want_eof):
                         break
             self._drained_version = version

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, OFFSET_INVALID, OFFSET_STORED, KafkaError
 
-from streamlet.clients.embedded.log import ABORTED, OPEN, Log, Partition
+from streamlet.clients.embedded.batch import NO_RECORDS, Records
+from streamlet.clients.embedded.log import ABORTED, Batch, Log, Partition
 from streamlet.clients.embedded.message import ErrorMessage, Message
-
-_NONE: tuple[Message, ...] = ()
 
 
 class Fetch:
@@ -18,6 +17,7 @@ class Fetch:
 
     Attributes:
         position: One past the last record handed out; None before the first.
+        left: How many prefetched records there are.
         paused: Nothing is handed out.
     """
 
@@ -26,12 +26,15 @@ class Fetch:
         "_asked_epoch",
         "_committed",
         "_eof_at",
+        "_epoch",
         "_log",
         "_next",
         "_read_committed",
+        "_records",
         "_reset",
-        "buffer",
+        "_stamp",
         "index",
+        "left",
         "name",
         "number",
         "partition",
@@ -69,9 +72,11 @@ class Fetch:
         self._next = offset
         self._asked_epoch = epoch
         self._eof_at = -1
-        self._ahead: list[tuple[list[Message], int]] = []
-        self.buffer: Sequence[Message] = _NONE
+        self._ahead: list[Batch] = []
+        self._records: Records = NO_RECORDS
+        self._stamp = self._epoch = 0
         self.index = 0
+        self.left = 0
         self.position = None
         self.stopped = False
 
@@ -98,8 +103,7 @@ class Fetch:
             return False
         while True:
             if self._ahead:
-                messages, end = self._ahead.pop(0)
-                if self._take(messages, end):
+                if self._take(self._ahead.pop(0)):
                     return True
                 continue
             offset = self._next
@@ -117,35 +121,46 @@ class Fetch:
                 return False
             recent = partition.recent_batch(offset)
             if recent is not None and recent.end <= limit:
-                if self._take(recent.messages, recent.end):
+                if self._take(recent):
                     return True
             elif not self._read_ahead(partition, offset, limit):
                 return False
 
-    def _take(self, messages: list[Message], end: int) -> bool:
+    def take(self, found: list[Message], room: int) -> None:
+        """Hand out up to so many of the prefetched records."""
+        start = self.index
+        stop = start + min(room, self.left)
+        records = self._records
+        found.extend(records.messages(start, stop, self.name, self.number, self._stamp, self._epoch))
+        self.position = records.offsets[stop - 1] + 1
+        self.left -= stop - start
+        self.index = stop
+        if not self.left:
+            self._records = NO_RECORDS
+
+    def _take(self, batch: Batch) -> bool:
+        records = batch.records
         at = 0
-        if messages and (messages[0]._offset or 0) < self._next:
-            at = bisect_left(messages, self._next, key=_offset_of)
-        self._next = end
-        if at < len(messages):
-            self.buffer = messages
+        if batch.base < self._next:
+            at = bisect_left(records.offsets, self._next)
+        self._next = batch.end
+        if at < len(records) and not (batch.state == ABORTED and self._read_committed):
+            self._records = records
+            self._stamp = batch.stamp
+            self._epoch = batch.epoch
             self.index = at
+            self.left = len(records) - at
             return True
         return False
 
     def _read_ahead(self, partition: Partition, offset: int, limit: int) -> bool:
-        stored = self._log.read(partition, offset)
-        for row in stored:
-            if row.end > limit:
-                break
-            if row.state == ABORTED and self._read_committed:
-                self._ahead.append(([], row.end))
-            elif row.state != OPEN or not self._read_committed:
-                self._ahead.append((self._log.messages(partition, row), row.end))
-        if not self._ahead and not stored:
+        found = self._log.read(partition, offset)
+        if not found:
             # All that was left here was compacted away without a trace.
             self._next = limit
             return True
+        # A read_committed limit is the last stable offset: no open batch lies below it.
+        self._ahead = [batch for batch in found if batch.end <= limit]
         return bool(self._ahead)
 
     def _resolve(self, partition: Partition, events: list[Message]) -> bool:
@@ -192,7 +207,3 @@ class Fetch:
         self.stopped = True
         events.append(ErrorMessage(error, self.name, self.number, self._next))
         return False
-
-
-def _offset_of(message: Message) -> int:
-    return message._offset or 0

@@ -25,8 +25,8 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, Ka
 
 from streamlet.clients.embedded import batch as batches
 from streamlet.clients.embedded import topic_configs
+from streamlet.clients.embedded.batch import Records
 from streamlet.clients.embedded.database import connect, explain
-from streamlet.clients.embedded.message import Message
 
 COMMITTED, OPEN, ABORTED = 0, 1, 2
 
@@ -35,8 +35,8 @@ MAX_BLOB_BYTES = 2 << 20
 READ_BYTES = 1 << 20
 READ_ROWS = 64
 ROWS_A_STATEMENT = 500
-# Python's own cost of a message beside its key and value, for the cache's budget.
-_MESSAGE_OVERHEAD = 200
+# Python's own cost of a record beside the bytes of its key and value, for the cache's budget.
+_RECORD_OVERHEAD = 140
 _REFRESH_SECONDS = 0.005
 _LEGAL_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
@@ -44,13 +44,17 @@ _LEGAL_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012
 class Batch:
     """A batch as the log keeps it in memory."""
 
-    __slots__ = ("base", "end", "messages", "size", "state")
+    __slots__ = ("base", "end", "epoch", "records", "size", "stamp", "state")
 
-    def __init__(self, base: int, end: int, messages: list[Message], state: int, size: int) -> None:
+    def __init__(
+        self, base: int, end: int, records: Records, *, state: int, stamp: int, epoch: int, size: int = 0
+    ) -> None:
         self.base = base
         self.end = end
-        self.messages = messages
+        self.records = records
         self.state = state
+        self.stamp = stamp
+        self.epoch = epoch
         self.size = size
 
 
@@ -115,7 +119,7 @@ class Topic:
         self.stamp = TIMESTAMP_LOG_APPEND_TIME if append_time else TIMESTAMP_CREATE_TIME
 
 
-Write: TypeAlias = tuple[Partition, list[Message]]
+Write: TypeAlias = tuple[Partition, Records]
 
 
 @frozen
@@ -127,18 +131,6 @@ class GroupOffset:
     offset: int
     epoch: int = -1
     metadata: str | None = None
-
-
-@frozen
-class StoredBatch:
-    """A batch as read from the file."""
-
-    base: int
-    end: int
-    epoch: int
-    state: int
-    stamp: int
-    data: bytes
 
 
 class Log:
@@ -326,8 +318,8 @@ class Log:
         state: int = COMMITTED,
         fence: tuple[str, int] | None = None,
         offsets: Mapping[str, Sequence[GroupOffset]] | None = None,
-    ) -> None:
-        """Append records and commit offsets, all or nothing, and give the messages their offsets.
+    ) -> list[int]:
+        """Append records and commit offsets, all or nothing.
 
         Args:
             writes: The records by partition, each partition once.
@@ -336,18 +328,26 @@ class Log:
             fence: The transactional id and epoch that must still be current.
             offsets: Offsets to commit, by group.
 
+        Returns:
+            The first offset of each write; the others follow without holes.
+
         Raises:
             KafkaException: _FENCED (fatal), UNKNOWN_TOPIC_OR_PART (a topic was deleted), or the file's failure.
         """
-        encoded = [(partition, list(_encoded(messages))) for partition, messages in writes]
+        for partition, records in writes:
+            if partition.topic.stamp == TIMESTAMP_LOG_APPEND_TIME:
+                records.timestamps = [int(time.time() * 1000)] * len(records)
+        encoded = [(partition, list(_encoded(records))) for partition, records in writes]
         rows: list[tuple[Any, ...]] = []
         placed: list[tuple[Partition, Batch]] = []
+        bases: list[int] = []
         last = 0
         with self.lock:
             with self.writing() as connection:
                 if fence is not None:
                     self._check_fence(*fence)
                 for partition, pieces in encoded:
+                    bases.append(partition.end)
                     placed += self._place(partition, pieces, marker, state, rows)
                 for at in range(0, len(rows), ROWS_A_STATEMENT):
                     part = rows[at : at + ROWS_A_STATEMENT]
@@ -358,37 +358,29 @@ class Log:
                     self._put_offsets(connection, group, committed)
             self._seq = max(self._seq, last)
             self._publish(placed)
+        return bases
 
     @staticmethod
     def _place(
-        partition: Partition,
-        pieces: list[tuple[list[Message], bytes]],
-        marker: bool,
-        state: int,
-        rows: list[tuple[Any, ...]],
+        partition: Partition, pieces: list[tuple[Records, bytes]], marker: bool, state: int, rows: list[tuple[Any, ...]]
     ) -> Iterator[tuple[Partition, Batch]]:
         topic = partition.topic
         if topic.dropped:
             raise _error(KafkaError.UNKNOWN_TOPIC_OR_PART, f"topic {topic.name} was deleted")
         base = partition.end
-        for at, (messages, blob) in enumerate(pieces):
-            if topic.stamp == TIMESTAMP_LOG_APPEND_TIME:
-                blob = _stamped(messages)
-            end = base + len(messages) + (1 if marker and at == len(pieces) - 1 else 0)
-            newest = max([m._timestamp[1] for m in messages])
-            place = (topic.id, partition.number, base, end)
-            rows.append((*place, len(messages), len(blob), newest, partition.epoch, state, topic.stamp, blob))
-            yield partition, Batch(base, end, messages, state, len(blob) + len(messages) * _MESSAGE_OVERHEAD)
+        stamp, epoch = topic.stamp, partition.epoch
+        for at, (records, blob) in enumerate(pieces):
+            count = len(records)
+            records.offsets = range(base, base + count)
+            end = base + count + (1 if marker and at == len(pieces) - 1 else 0)
+            newest = max(records.timestamps)
+            rows.append((topic.id, partition.number, base, end, count, len(blob), newest, epoch, state, stamp, blob))
+            size = len(blob) + count * _RECORD_OVERHEAD
+            yield partition, Batch(base, end, records, state=state, stamp=stamp, epoch=epoch, size=size)
             base = end
 
     def _publish(self, placed: list[tuple[Partition, Batch]]) -> None:
         for partition, batch in placed:
-            offset = batch.base
-            epoch = partition.epoch
-            for message in batch.messages:
-                message._offset = offset
-                message._epoch = epoch
-                offset += 1
             partition.end = max(partition.end, batch.end)
             if batch.state == OPEN:
                 partition.open.append(batch.base)
@@ -458,59 +450,49 @@ class Log:
 
     # -- reading --------------------
 
-    def read(self, partition: Partition, offset: int) -> list[StoredBatch]:
+    def read(self, partition: Partition, offset: int) -> list[Batch]:
         """Batches from the one that holds `offset` on, about `READ_BYTES` of them, at least one where there is any."""
-        found: list[StoredBatch] = []
+        rows: list[tuple[Any, ...]] = []
         size = 0
         with self._errors(), self.lock:
             cursor = self._connection.execute(
-                'SELECT base, "end", epoch, state, stamp, data FROM batches '
-                'WHERE topic = ? AND partition = ? AND "end" > ? ORDER BY "end" LIMIT ?',
+                f'SELECT {_BATCH} FROM batches WHERE topic = ? AND partition = ? AND "end" > ? ORDER BY "end" LIMIT ?',
                 (partition.topic.id, partition.number, offset, READ_ROWS),
             )
             try:
                 while size < READ_BYTES and (row := cursor.fetchone()) is not None:
-                    found.append(StoredBatch(*row))
+                    rows.append(row)
                     size += len(row[5])
             finally:
                 cursor.close()
-        return found
+        return [_batch(partition, row) for row in rows]
 
-    def read_exactly(self, partition: Partition, seq: int) -> list[StoredBatch]:
-        """The batch of a row, or nothing where it is gone."""
-        rows = self.query(
-            'SELECT base, "end", epoch, state, stamp, data FROM batches WHERE seq = ? AND topic = ?',
-            (seq, partition.topic.id),
-        )
-        return [StoredBatch(*row) for row in rows]
+    def read_exactly(self, partition: Partition, seq: int) -> Batch | None:
+        """The batch of a row, or None where it is gone."""
+        rows = self.query(f"SELECT {_BATCH} FROM batches WHERE seq = ? AND topic = ?", (seq, partition.topic.id))
+        return _batch(partition, rows[0]) if rows else None
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of the file, all read before anything else happens."""
         with self._errors(), self.lock:
             return self._connection.execute(statement, parameters).fetchall()
 
-    def messages(self, partition: Partition, stored: StoredBatch) -> list[Message]:
-        """A stored batch's messages."""
-        return batches.decode(
-            stored.data, partition.topic.name, partition.number, stored.base, stored.epoch, stored.stamp
-        )
-
     def offset_for_time(self, partition: Partition, timestamp: int) -> tuple[int, int] | None:
         """The first offset whose record's timestamp is at least `timestamp` ms, and that timestamp."""
         after = partition.start
         while True:
             rows = self.query(
-                'SELECT base, "end", epoch, state, stamp, data FROM batches '
+                f"SELECT {_BATCH} FROM batches "
                 'WHERE topic = ? AND partition = ? AND "end" > ? AND newest >= ? ORDER BY "end" LIMIT 1',
                 (partition.topic.id, partition.number, after, timestamp),
             )
             if not rows:
                 return None
-            stored = StoredBatch(*rows[0])
-            for message in self.messages(partition, stored):
-                if (message._offset or 0) >= partition.start and message._timestamp[1] >= timestamp:
-                    return message._offset or 0, message._timestamp[1]
-            after = stored.end
+            batch = _batch(partition, rows[0])
+            for offset, found in zip(batch.records.offsets, batch.records.timestamps):
+                if offset >= partition.start and found >= timestamp:
+                    return offset, found
+            after = batch.end
 
     def newest_timestamp(self, partition: Partition) -> tuple[int, int] | None:
         """The offset and timestamp of the record with the greatest timestamp."""
@@ -674,23 +656,25 @@ def _insert_batches(count: int) -> str:
     )
 
 
-def _encoded(messages: list[Message]) -> Iterator[tuple[list[Message], bytes]]:
-    """The messages with their blob, in pieces where one would be too large."""
-    blob = batches.encode(messages)
-    if len(blob) <= MAX_BLOB_BYTES or len(messages) == 1:
-        yield messages, blob
+def _encoded(records: Records) -> Iterator[tuple[Records, bytes]]:
+    """The records with their blob, in pieces where one would be too large."""
+    blob = batches.encode(records)
+    if len(blob) <= MAX_BLOB_BYTES or len(records) == 1:
+        yield records, blob
         return
-    half = len(messages) // 2
+    half = len(records) // 2
     del blob
-    yield from _encoded(messages[:half])
-    yield from _encoded(messages[half:])
+    yield from _encoded(records.part(0, half))
+    yield from _encoded(records.part(half, len(records)))
 
 
-def _stamped(messages: list[Message]) -> bytes:
-    stamp = (TIMESTAMP_LOG_APPEND_TIME, int(time.time() * 1000))
-    for message in messages:
-        message._timestamp = stamp
-    return batches.encode(messages)
+_BATCH = 'base, "end", epoch, state, stamp, data'
+
+
+def _batch(partition: Partition, row: tuple[Any, ...]) -> Batch:
+    base, end, epoch, state, stamp, data = row
+    records = batches.decode(data, base, f"{partition!r} offset {base}")
+    return Batch(base, end, records, state=state, stamp=stamp, epoch=epoch)
 
 
 def _error(code: int, text: str) -> KafkaException:

@@ -7,21 +7,16 @@ from typing import TypeAlias
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError
 
+Headers: TypeAlias = "list[tuple[str, bytes | None]]"
 HeaderValue: TypeAlias = "str | bytes | None"
 HeadersArgument: TypeAlias = "Mapping[str, HeaderValue] | Sequence[tuple[str, HeaderValue]] | None"
 DeliveryCallback: TypeAlias = "Callable[[KafkaError | None, Message], None]"
 
-NO_TIMESTAMP = (TIMESTAMP_NOT_AVAILABLE, -1)
-
 
 class Message:
-    """One record, with the accessors of ``confluent_kafka.Message``.
+    """One record, with the accessors of ``confluent_kafka.Message``; made when a consumer or a report needs it."""
 
-    It is made once, by ``produce`` or by decoding a batch; the delivery report and every consumer of the process see
-    the same object, which is why there are no setters.
-    """
-
-    __slots__ = ("_callback", "_epoch", "_headers", "_key", "_offset", "_partition", "_timestamp", "_topic", "_value")
+    __slots__ = ("_epoch", "_headers", "_key", "_offset", "_partition", "_stamp", "_timestamp", "_topic", "_value")
 
     def __init__(
         self,
@@ -30,10 +25,10 @@ class Message:
         offset: int | None,
         key: bytes | None,
         value: bytes | None,
-        timestamp: tuple[int, int],
-        headers: list[tuple[str, bytes | None]] | None = None,
-        epoch: int | None = None,
-        callback: DeliveryCallback | None = None,
+        timestamp: int,
+        headers: Headers | None,
+        stamp: int,
+        epoch: int | None,
     ) -> None:
         self._topic = topic
         self._partition = partition
@@ -42,9 +37,8 @@ class Message:
         self._value = value
         self._timestamp = timestamp
         self._headers = headers
+        self._stamp = stamp
         self._epoch = epoch
-        # Served once and then cleared: a message outlives its report in the log's cache.
-        self._callback = callback
 
     def error(self) -> KafkaError | None:
         """None: a record. Events such as the end of a partition are `ErrorMessage`."""
@@ -70,14 +64,14 @@ class Message:
         """The value's bytes, or None for a tombstone."""
         return self._value
 
-    def headers(self) -> list[tuple[str, bytes | None]] | None:
+    def headers(self) -> Headers | None:
         """A copy of the headers, or None where there are none."""
         headers = self._headers
         return None if headers is None else headers.copy()
 
     def timestamp(self) -> tuple[int, int]:
         """``(type, ms since 1970)``; the type is one of confluent-kafka's ``TIMESTAMP_…`` constants."""
-        return self._timestamp
+        return self._stamp, self._timestamp
 
     def leader_epoch(self) -> int | None:
         """The epoch under which the record was appended; 0 unless a test truncated the partition."""
@@ -103,7 +97,7 @@ class ErrorMessage(Message):
     __slots__ = ("_error",)
 
     def __init__(self, error: KafkaError, topic: str = "", partition: int = -1, offset: int | None = None) -> None:
-        super().__init__(topic, partition, offset, None, None, NO_TIMESTAMP)
+        super().__init__(topic, partition, offset, None, None, -1, None, TIMESTAMP_NOT_AVAILABLE, None)
         self._error = error
 
     def error(self) -> KafkaError | None:
@@ -134,12 +128,12 @@ def as_bytes(value: str | bytes | None) -> bytes | None:
     raise TypeError(f"a bytes-like object is required, not {type(value).__name__!r}")
 
 
-def as_headers(headers: HeadersArgument) -> list[tuple[str, bytes | None]] | None:
+def as_headers(headers: HeadersArgument) -> Headers | None:
     """Headers, given as a mapping or as pairs, as a list of pairs; None for none."""
     if not headers:
         return None
     pairs = headers.items() if isinstance(headers, Mapping) else headers
-    normal: list[tuple[str, bytes | None]] = []
+    normal: Headers = []
     for name, value in pairs:
         if not isinstance(name, str):
             raise TypeError(f"a header's name must be a string, not {name!r}")

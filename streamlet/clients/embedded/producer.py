@@ -20,20 +20,29 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import ClusterMetadata
 
 from streamlet.clients.embedded import partitioner
+from streamlet.clients.embedded.batch import Records
 from streamlet.clients.embedded.broker import Broker
 from streamlet.clients.embedded.consumer import group_offset
 from streamlet.clients.embedded.groups import read_metadata
 from streamlet.clients.embedded.log import GroupOffset, Log, Partition, Topic
-from streamlet.clients.embedded.message import DeliveryCallback, HeadersArgument, Message, as_bytes, as_headers
+from streamlet.clients.embedded.message import DeliveryCallback, Headers, HeadersArgument, Message, as_bytes, as_headers
 from streamlet.clients.embedded.metadata import cluster_metadata
 from streamlet.clients.embedded.options import Options
 
 logger = logging.getLogger(__name__)
 
 Report: TypeAlias = "tuple[DeliveryCallback, KafkaError | None, Message]"
+# Topic, partition, key, value, timestamp, headers, delivery callback.
+Queued: TypeAlias = "tuple[str, int, bytes | None, bytes | None, int, Headers | None, DeliveryCallback | None]"
+
+Batch: TypeAlias = "tuple[Partition, list[Queued]]"
 
 # What librdkafka adds to key and value when it judges a record's size.
 _RECORD_OVERHEAD = 36
+
+# More than this many since the keeper last looked, 5 ms ago: records are streaming in. It looks on so many times.
+_STREAMING_RECORDS = 100
+_PATIENCE = 10
 
 _INIT, _READY, _IN_TRANSACTION, _ABORTABLE, _FATAL = "Init", "Ready", "InTransaction", "AbortableError", "FatalError"
 
@@ -63,14 +72,17 @@ class Producer:
         self._partition_of_key, self._spread_nulls = partitioner.partitioner(name)
         self._topics: dict[str, Topic] = {}
         self._sticky: dict[str, int] = {}
-        self._queue: deque[Message] = deque()
+        self._queue: deque[Queued] = deque()
         self._queued_bytes = 0
+        self._queued_before = 0
+        self._patience = _PATIENCE
         self._reports: deque[Report] = deque()
         self._reported = threading.Condition(threading.Lock())
         self._sending = threading.RLock()
         self._state = _INIT if self._transactional_id else _READY
         self._epoch = -1
         self._failure: KafkaError | None = None
+        self._refused: KafkaError | None = None
         self._offsets: dict[str, dict[tuple[str, int], GroupOffset]] = {}
         broker.keeper.start()
 
@@ -133,15 +145,13 @@ class Producer:
         if len(queue) >= self._max_queued:
             raise BufferError("Local: Queue full")
         queue.append(
-            Message(
+            (
                 topic,
                 partition,
-                None,
                 key,
                 value,
-                (1, timestamp or int(time.time() * 1000)),
+                timestamp or int(time.time() * 1000),
                 as_headers(headers) if headers else None,
-                None,
                 on_delivery or callback or self._on_delivery,
             )
         )
@@ -151,6 +161,23 @@ class Producer:
         ) and not self._transactional_id:
             self.send()
 
+    def linger_over(self) -> bool:
+        """Send, unless records are streaming in: the thread that produces them soon fills a batch and writes it itself.
+
+        Writing here meanwhile would cost both threads: SQLite gives the interpreter's lock up at each step, and gets it
+        back from a busy thread only after 5 ms.
+        """
+        queued = len(self._queue)
+        streaming = abs(queued - self._queued_before) >= _STREAMING_RECORDS and self._patience > 0
+        if streaming:
+            self._queued_before = queued
+            self._patience -= 1
+            return False
+        self._queued_before = 0
+        self._patience = _PATIENCE
+        self.send()
+        return True
+
     def send(self) -> None:
         """Write what is queued. Failures go to the delivery reports."""
         if self._transactional_id:
@@ -159,17 +186,14 @@ class Producer:
             writes = self._take()
             if not writes:
                 return
-            fine: list[tuple[Partition, list[Message]]] = []
-            for partition, messages in writes:
-                good = self._without_refused(partition, messages)
-                if good:
-                    fine.append((partition, good))
+            fine = [(p, good) for p, queued in writes if (good := self._without_refused(p, queued))]
             if fine:
                 self._append_or_report(fine)
 
-    def _append_or_report(self, writes: list[tuple[Partition, list[Message]]]) -> None:
+    def _append_or_report(self, writes: list[Batch]) -> None:
+        records = [(partition, _records(queued)) for partition, queued in writes]
         try:
-            self._log.append(writes)
+            bases = self._log.append(records)
         except KafkaException as error:
             if len(writes) > 1:
                 # One deleted topic must not fail the others' records.
@@ -178,64 +202,74 @@ class Producer:
                 return
             self._report(writes[0][1], error.args[0])
             return
-        for _, messages in writes:
-            self._report(messages, None)
+        self._report_delivered(writes, records, bases)
 
-    def _take(self) -> list[tuple[Partition, list[Message]]]:
+    def _take(self) -> list[Batch]:
         """What is queued, by partition."""
         queue = self._queue
         popleft = queue.popleft
         self._queued_bytes = 0
-        grouped: dict[tuple[str, int], list[Message]] = {}
+        grouped: dict[tuple[str, int], list[Queued]] = {}
         for _ in range(len(queue)):
-            message = popleft()
-            place = (message._topic, message._partition)
+            record = popleft()
+            place = record[:2]
             if place in grouped:
-                grouped[place].append(message)
+                grouped[place].append(record)
             else:
-                grouped[place] = [message]
+                grouped[place] = [record]
         self._sticky.clear()
         writes = []
-        for (name, number), messages in grouped.items():
+        for (name, number), queued in grouped.items():
             topic = self._topics.get(name)
             if topic is None or topic.dropped:
                 topic = self._find_topic(name)
-            writes.append((topic.partitions[number], messages))
+            writes.append((topic.partitions[number], queued))
         return writes
 
-    def _without_refused(self, partition: Partition, messages: list[Message]) -> list[Message]:
-        """The messages that the topic takes; the others are reported."""
+    def _without_refused(self, partition: Partition, queued: list[Queued]) -> list[Queued]:
+        """The records that the topic takes; the others are reported."""
         topic = partition.topic
-        refused: dict[int, list[Message]] = {}
         if topic.max_bytes < self._max_bytes:
-            for m in messages:
-                if len(m._value or b"") + len(m._key or b"") + _RECORD_OVERHEAD > topic.max_bytes:
-                    refused.setdefault(KafkaError.MSG_SIZE_TOO_LARGE, []).append(m)
+            largest = topic.max_bytes - _RECORD_OVERHEAD
+            text = f"{partition!r}: larger than the topic's max.message.bytes, {topic.max_bytes}"
+            error = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, text)
+            queued = self._refuse(queued, lambda r: len(r[2] or b"") + len(r[3] or b"") > largest, error)
         if topic.config.get("cleanup.policy") == "compact":
-            for m in messages:
-                if m._key is None:
-                    refused.setdefault(KafkaError.INVALID_RECORD, []).append(m)
-        if not refused:
-            return messages
-        for code, some in refused.items():
-            text = f"{partition!r}: " + (
-                f"larger than the topic's max.message.bytes, {topic.max_bytes}"
-                if code == KafkaError.MSG_SIZE_TOO_LARGE
-                else "a record of a compacted topic needs a key"
-            )
-            self._report(some, KafkaError(code, text))
-        bad = {id(m) for some in refused.values() for m in some}
-        return [m for m in messages if id(m) not in bad]
+            error = KafkaError(KafkaError.INVALID_RECORD, f"{partition!r}: a record of a compacted topic needs a key")
+            queued = self._refuse(queued, lambda r: r[2] is None, error)
+        return queued
 
-    def _report(self, messages: list[Message], error: KafkaError | None) -> None:
-        reports: list[Report] = []
-        quiet = error is None and self._only_errors
-        for message in messages:
-            callback = message._callback
-            if callback is not None:
-                message._callback = None
-                if not quiet:
-                    reports.append((callback, error, message))
+    def _refuse(self, queued: list[Queued], bad: Callable[[Queued], bool], error: KafkaError) -> list[Queued]:
+        refused = [record for record in queued if bad(record)]
+        if not refused:
+            return queued
+        self._refused = error
+        self._report(refused, error)
+        return [record for record in queued if not bad(record)]
+
+    def _report_delivered(
+        self, writes: list[Batch], appended: list[tuple[Partition, Records]], bases: list[int]
+    ) -> None:
+        if self._only_errors:
+            return
+        for (partition, queued), (_, records), base in zip(writes, appended, bases):
+            topic, number, stamp, epoch = partition.topic.name, partition.number, partition.topic.stamp, partition.epoch
+            reports: list[Report] = [
+                (callback, None, Message(topic, number, base + at, key, value, time, headers, stamp, epoch))
+                for at, ((_, _, key, value, _, headers, callback), time) in enumerate(zip(queued, records.timestamps))
+                if callback is not None
+            ]
+            self._enqueue(reports)
+
+    def _report(self, queued: list[Queued], error: KafkaError) -> None:
+        reports: list[Report] = [
+            (callback, error, Message(topic, number, None, key, value, time, headers, 1, None))
+            for topic, number, key, value, time, headers, callback in queued
+            if callback is not None
+        ]
+        self._enqueue(reports)
+
+    def _enqueue(self, reports: list[Report]) -> None:
         if reports:
             with self._reported:
                 self._reports.extend(reports)
@@ -279,8 +313,8 @@ class Producer:
         if in_queue:
             with self._sending:
                 error = KafkaError(KafkaError._PURGE_QUEUE)
-                for _, messages in self._take():
-                    self._report(messages, error)
+                for _, queued in self._take():
+                    self._report(queued, error)
 
     def list_topics(self, topic: str | None = None, timeout: float = -1) -> ClusterMetadata:
         """The log's topics, or one of them, which is made if it does not exist. Never waits."""
@@ -353,15 +387,12 @@ class Producer:
         self._require(_IN_TRANSACTION, _ABORTABLE)
         self._raise_failure()
         with self._sending:
-            writes = self._take()
-            refused = False
-            for partition, messages in writes:
-                good = self._without_refused(partition, messages)
-                if len(good) < len(messages):
-                    refused = True
-            if refused:
+            taken = self._take()
+            self._refused = None
+            writes = [(partition, self._without_refused(partition, queued)) for partition, queued in taken]
+            if self._refused is not None:
                 self._purge_taken(writes)
-                error = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, "a record was refused", txn_requires_abort=True)
+                error = KafkaError(self._refused.code(), self._refused.str(), txn_requires_abort=True)
                 self._fail(error)
                 raise KafkaException(error)
             offsets = {group: list(known.values()) for group, known in self._offsets.items() if known}
@@ -370,30 +401,33 @@ class Producer:
             except KafkaException as failure:
                 self._after_failed_commit(failure.args[0], writes)
                 raise
-            for _, messages in writes:
-                self._report(messages, None)
         self._offsets = {}
         self._state = _READY
         self._serve()
 
-    def _append_transaction(
-        self, writes: list[tuple[Partition, list[Message]]], offsets: dict[str, list[GroupOffset]]
-    ) -> None:
+    def _append_transaction(self, writes: list[Batch], offsets: dict[str, list[GroupOffset]]) -> None:
         if not writes and not offsets:
             self._log.check_fence(self._transactional_id, self._epoch)
             return
+        records = [(partition, _records(queued)) for partition, queued in writes]
         try:
-            self._log.append(writes, marker=True, fence=(self._transactional_id, self._epoch), offsets=offsets)
+            bases = self._log.append(
+                records,
+                marker=True,
+                fence=(self._transactional_id, self._epoch),
+                offsets=offsets,
+            )
         except KafkaException as failure:
             error: KafkaError = failure.args[0]
             if error.fatal() or error.retriable():
                 raise
             raise KafkaException(KafkaError(error.code(), error.str(), txn_requires_abort=True)) from failure
+        self._report_delivered(writes, records, bases)
 
-    def _after_failed_commit(self, error: KafkaError, writes: list[tuple[Partition, list[Message]]]) -> None:
+    def _after_failed_commit(self, error: KafkaError, writes: list[Batch]) -> None:
         if error.retriable():
-            for _, messages in reversed(writes):
-                self._queue.extendleft(reversed(messages))
+            for _, queued in reversed(writes):
+                self._queue.extendleft(reversed(queued))
             return
         self._purge_taken(writes)
         if not error.fatal():
@@ -413,10 +447,10 @@ class Producer:
         self._state = _READY
         self._serve()
 
-    def _purge_taken(self, writes: list[tuple[Partition, list[Message]]]) -> None:
+    def _purge_taken(self, writes: list[Batch]) -> None:
         error = KafkaError(KafkaError._PURGE_QUEUE)
-        for _, messages in writes:
-            self._report(messages, error)
+        for _, queued in writes:
+            self._report(queued, error)
 
     def _require(self, *states: str) -> None:
         if not self._transactional_id:
@@ -465,6 +499,12 @@ class Producer:
         if chosen is None or chosen >= count:
             chosen = self._sticky[topic] = random.randrange(count)
         return chosen
+
+
+def _records(queued: list[Queued]) -> Records:
+    _, _, keys, values, timestamps, headers, _ = zip(*queued)
+    # Offsets come with the append; until then a range says that they have no holes.
+    return Records(range(len(queued)), keys, values, timestamps, headers if any(headers) else None)
 
 
 def _error(code: int, text: str) -> KafkaException:
