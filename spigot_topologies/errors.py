@@ -11,7 +11,15 @@ from typing import Any
 
 from streamlet.errors import SerializationError, StreamsError
 
-__all__ = ["CallbackError", "PlanError", "WireError", "WorkflowFailed"]
+__all__ = ["CallbackError", "PlanError", "WireError", "WorkflowFailed", "show"]
+
+
+def show(value: Any, limit: int = 80) -> str:
+    """A value for an error's message: its repr, cut to `limit` characters, and never an exception."""
+    try:
+        return f"{value!r:.{limit}}"
+    except Exception:  # a number of too many digits, nesting without end, an object whose repr raises
+        return f"a {type(value).__name__}"
 
 
 class PlanError(StreamsError):

@@ -7,6 +7,6 @@ goes back as it came. Inside sets and as keys, vectors are `Vector` and maps `Fr
 
 from spigot_topologies.values import codec, tagged
 from spigot_topologies.values.frozen import FrozenMap, Vector
-from spigot_topologies.values.kinds import Char, Keyword, Symbol, Tagged
+from spigot_topologies.values.kinds import Char, Keyword, Symbol, Tagged, Text
 
-__all__ = ["Char", "FrozenMap", "Keyword", "Symbol", "Tagged", "Vector", "codec", "tagged"]
+__all__ = ["Char", "FrozenMap", "Keyword", "Symbol", "Tagged", "Text", "Vector", "codec", "tagged"]

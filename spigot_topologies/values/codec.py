@@ -8,9 +8,9 @@ Two forms, told apart by the first byte, which is also the format's version:
   begins with a marker `[code, argument]`, for containers the number of values that follow. Flat, so that no depth of
   nesting can exhaust a parser's or Python's stack.
 
-Kept apart: tuple, list and `Vector`, set and frozenset, dict and `FrozenMap`, `Keyword`, `Symbol`, `Char` and `str`,
-int and float (also NaN, the infinities and -0.0), Decimal, Fraction, integers of any size, bytes, UUID, datetime and
-date, `Tagged`; maps keep their order and may have any hashable keys.
+Kept apart: tuple, list and `Vector`, set and frozenset, dict and `FrozenMap`, `Keyword`, `Symbol`, `Char`, `Text` and
+`str`, int and float (also NaN, the infinities and -0.0), Decimal, Fraction, integers of any size, bytes, UUID, datetime
+and date, `Tagged`; maps keep their order and may have any hashable keys.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from uuid import UUID
 import orjson
 
 from spigot_topologies.values.frozen import FrozenMap, Vector
-from spigot_topologies.values.kinds import Char, Keyword, Symbol, Tagged
+from spigot_topologies.values.kinds import Char, Keyword, Symbol, Tagged, Text
 
 __all__ = ["decode", "encode"]
 
@@ -104,6 +104,7 @@ _ATOMS: dict[type, tuple[str, Callable[[Any], str]]] = {
     Keyword: ("k", str),
     Symbol: ("y", str),
     Char: ("c", str),
+    Text: ("T", str),
     UUID: ("u", lambda value: value.hex),
     datetime: ("D", datetime.isoformat),
     date: ("d", date.isoformat),
@@ -117,6 +118,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "k": Keyword,
     "y": Symbol,
     "c": Char,
+    "T": Text,
     "u": UUID,
     "D": datetime.fromisoformat,
     "d": date.fromisoformat,

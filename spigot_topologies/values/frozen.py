@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from spigot_topologies.errors import show
 from spigot_topologies.values.kinds import Tagged
 
 __all__ = ["FrozenMap", "Vector", "freeze"]
@@ -85,4 +86,4 @@ def freeze(value: Any) -> Any:
         return frozenset(value)
     if isinstance(value, Tagged):
         return Tagged(value.tag, freeze(value.value))
-    raise TypeError(f"a {type(value).__name__} cannot be a key or an element of a set: {value!r:.200}")
+    raise TypeError(f"a {type(value).__name__} cannot be a key or an element of a set: {show(value, 200)}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import frozen
 
-__all__ = ["Char", "Keyword", "Symbol", "Tagged"]
+__all__ = ["Char", "Keyword", "Symbol", "Tagged", "Text"]
 
 
 class Keyword(str):
@@ -34,6 +34,19 @@ class Char(str):
 
     def __repr__(self) -> str:
         return f"Char({str.__repr__(self)})"
+
+
+class Text(str):
+    """A string that came from Clojure where one from Python would be taken for a name, so that it goes back a string.
+
+    Plain strings become keywords as keys of maps, and symbols if they begin with `?`; Clojure's `{"seat" "?"}` is read
+    as `{Text("seat"): Text("?")}`.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Text({str.__repr__(self)})"
 
 
 @frozen

@@ -6,7 +6,7 @@
 | `tuple` (Clojure's list; in a plan, an expression) | `{"$list": [...]}` |
 | `set`, `frozenset` | `{"$set": [...]}` |
 | `dict` with other keys, or with a key that starts with `$` | `{"$map": [[key, value], ...]}` |
-| `Keyword`, `Symbol`, `Char` | `{"$kw": text}`, `{"$sym": text}`, `{"$char": text}` |
+| `Keyword`, `Symbol`, `Char`, `Text` | `{"$kw": text}`, `{"$sym": text}`, `{"$char": text}`, `{"$str": text}` |
 | `UUID`, `datetime` with a time zone | `{"$uuid": text}`, `{"$inst": text in UTC}` |
 | larger `int`, `Decimal`, `Fraction` | `{"$bigint": text}`, `{"$bigdec": text}`, `{"$ratio": [n, d]}` |
 | `Tagged` | `{"$tagged": [tag, value]}` |
@@ -29,9 +29,9 @@ from uuid import UUID
 
 import orjson
 
-from spigot_topologies.errors import WireError
+from spigot_topologies.errors import WireError, show
 from spigot_topologies.values.frozen import Vector, freeze
-from spigot_topologies.values.kinds import Char, Keyword, Symbol, Tagged
+from spigot_topologies.values.kinds import Char, Keyword, Symbol, Tagged, Text
 
 __all__ = [
     "CROWD",
@@ -177,7 +177,7 @@ def _tag_other(value: Any, depth: int) -> Any:
     for kind, write in _WRITERS.items():
         if isinstance(value, kind):
             return write(value)
-    raise WireError("unwritable", f"a {kind_name(value)} has no form in a message: {value!r:.200}")
+    raise WireError("unwritable", f"a {kind_name(value)} has no form in a message: {show(value, 200)}")
 
 
 def _sort_key(item: Any) -> str:
@@ -210,13 +210,13 @@ def decimal_from_text(text: str) -> Decimal:
         ValueError: it is not, or its exponent is beyond what decimals hold.
     """
     if not _DECIMAL.fullmatch(text):
-        raise ValueError(f"not a decimal number: {text!r:.80}")
+        raise ValueError(f"not a decimal number: {show(text)}")
     try:
         value = Decimal(text)
     except InvalidOperation:
         value = Decimal("NaN")
     if not value.is_finite():
-        raise ValueError(f"a decimal number out of range: {text!r:.80}")
+        raise ValueError(f"a decimal number out of range: {show(text)}")
     return value
 
 
@@ -227,7 +227,7 @@ def uuid_from_text(text: str) -> UUID:
         ValueError: the text is not of that form.
     """
     if not _UUID.fullmatch(text):
-        raise ValueError(f"not a UUID: {text!r:.80}")
+        raise ValueError(f"not a UUID: {show(text)}")
     return UUID(text)
 
 
@@ -256,7 +256,7 @@ def inst_from_text(text: str) -> datetime:
     """
     match = _INST.fullmatch(text)
     if match is None:
-        raise ValueError(f"not an instant: {text!r:.80}")
+        raise ValueError(f"not an instant: {show(text)}")
     year, month, day, hour, minute, second, fraction, sign, zone_hours, zone_minutes = match.groups()
     if zone_hours is None:
         zone: timezone = UTC
@@ -288,6 +288,7 @@ _WRITERS: dict[type, Callable[[Any], Any]] = {
     Keyword: lambda value: {"$kw": str.__str__(value)},
     Symbol: lambda value: {"$sym": str.__str__(value)},
     Char: lambda value: {"$char": str.__str__(value)},
+    Text: lambda value: {"$str": str.__str__(value)},
     UUID: lambda value: {"$uuid": str(value)},
     datetime: lambda value: {"$inst": inst_to_text(value)},
     Decimal: lambda value: {"$bigdec": _decimal_to_text(value)},
@@ -311,7 +312,7 @@ def _untag(data: Any, depth: int) -> Any:
             items.append(item if type(item) in _PLAIN else _untag(item, depth + 1))
         return items
     if kind is not dict:
-        raise WireError("unreadable", f"a {kind_name(data)} is no JSON: {data!r:.200}")
+        raise WireError("unreadable", f"a {kind_name(data)} is no JSON: {show(data, 200)}")
     if len(data) == 1:
         ((tag, argument),) = data.items()
         if tag == "$list" and type(argument) is list:
@@ -325,10 +326,10 @@ def _untag(data: Any, depth: int) -> Any:
     for key, item in data.items():
         if type(key) is not str:
             raise WireError(
-                "unreadable", f"a key that is no string: {key!r:.80}; write the map as {{'$map': [[k, v]]}}"
+                "unreadable", f"a key that is no string: {show(key)}; write the map as {{'$map': [[k, v]]}}"
             )
         if key[:1] == "$":
-            raise WireError("unreadable", f"the tag {key!r:.80} stands among other keys; a tagged map has exactly one")
+            raise WireError("unreadable", f"the tag {show(key)} stands among other keys; a tagged map has exactly one")
         plain[key] = item if type(item) in _PLAIN else _untag(item, depth + 1)
     return plain
 
@@ -337,7 +338,7 @@ def _untag_value(tag: str, argument: Any, depth: int) -> Any:
     read = _READERS.get(tag)
     if read is not None:
         if type(argument) is not str:
-            raise WireError("unreadable", f"a string was expected under {tag}, not {argument!r:.80}")
+            raise WireError("unreadable", f"a string was expected under {tag}, not {show(argument)}")
         try:
             return read(argument)
         except (ValueError, OverflowError) as error:
@@ -345,9 +346,9 @@ def _untag_value(tag: str, argument: Any, depth: int) -> Any:
     if tag == "$map":
         return _untag_map(argument, depth)
     if tag not in _COMPOUND:
-        raise WireError("unreadable", f"unknown tag {tag!r:.80}; a plain map with such a key is written under $map")
+        raise WireError("unreadable", f"unknown tag {show(tag)}; a plain map with such a key is written under $map")
     if type(argument) is not list:
-        raise WireError("unreadable", f"a list was expected under {tag!r:.80}, not {argument!r:.80}")
+        raise WireError("unreadable", f"a list was expected under {show(tag)}, not {show(argument)}")
     items = []
     for item in argument:
         items.append(item if type(item) in _PLAIN else _untag(item, depth + 2))
@@ -356,17 +357,17 @@ def _untag_value(tag: str, argument: Any, depth: int) -> Any:
     if tag == "$ratio":
         if len(items) == 2 and type(items[0]) is int and type(items[1]) is int and items[1] != 0:
             return Fraction(items[0], items[1])
-        raise WireError("unreadable", f"two whole numbers were expected under $ratio, not {argument!r:.80}")
+        raise WireError("unreadable", f"two whole numbers were expected under $ratio, not {show(argument)}")
     if len(items) == 2 and type(items[0]) is str:
         return Tagged(items[0], items[1])
-    raise WireError("unreadable", f"a tag and a value were expected under $tagged, not {argument!r:.80}")
+    raise WireError("unreadable", f"a tag and a value were expected under $tagged, not {show(argument)}")
 
 
 def _untag_map(argument: Any, depth: int) -> dict[Any, Any]:
     flat = []
     for pair in argument if type(argument) is list else [None]:
         if type(pair) is not list or len(pair) != 2:
-            raise WireError("unreadable", f"pairs were expected under $map, not {argument!r:.80}")
+            raise WireError("unreadable", f"pairs were expected under $map, not {show(argument)}")
         flat.append(_untag(pair[0], depth + 3))
         flat.append(_untag(pair[1], depth + 3))
     return build_map(flat)
@@ -432,7 +433,7 @@ def _twice(values: list[Any]) -> str:
     seen: dict[Any, Any] = {}
     for value in values:
         if value in seen:
-            return f"{seen[value]!r:.80} and {value!r:.80}"
+            return f"{show(seen[value])} and {show(value)}"
         seen[value] = value
     return "(none)"
 
@@ -449,7 +450,7 @@ def _too_deep(reason: str) -> WireError:
 
 def _bigint_from_text(text: str) -> int:
     if not _INTEGER.fullmatch(text) or len(text) > MAX_DIGITS + 1:
-        raise ValueError(f"not a whole number of at most {MAX_DIGITS} digits: {text!r:.80}")
+        raise ValueError(f"not a whole number of at most {MAX_DIGITS} digits: {show(text)}")
     return int(text)
 
 
@@ -457,6 +458,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "$kw": Keyword,
     "$sym": Symbol,
     "$char": Char,
+    "$str": Text,
     "$uuid": uuid_from_text,
     "$inst": inst_from_text,
     "$bigdec": decimal_from_text,

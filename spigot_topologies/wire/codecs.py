@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from spigot_topologies.errors import WireError
+from spigot_topologies.errors import WireError, show
 from spigot_topologies.wire import edn, json
 from spigot_topologies.wire.messages import (
     Command,
@@ -200,12 +200,12 @@ def create_wf_msg(params: Mapping[Any, Any], ctx: Any = None) -> Create:
             sent; `oversize`: the message has more than `MAX_MESSAGE_BYTES`.
     """
     if not isinstance(params, Mapping):
-        raise WireError("unwritable", f"params must be a map with workflows/form, not {params!r:.80}")
+        raise WireError("unwritable", f"params must be a map with workflows/form, not {show(params)}")
     message = Create(params, ctx)
     plan = message.plan
     if not isinstance(plan, list | tuple) or not plan or not isinstance(plan[0], str):
-        raise WireError("unwritable", f"workflows/form must be a plan, like ['spigot/serial', ...], not {plan!r:.80}")
+        raise WireError("unwritable", f"workflows/form must be a plan, like ['spigot/serial', ...], not {show(plan)}")
     if message.scope is not None and not isinstance(message.scope, Mapping):
-        raise WireError("unwritable", f"workflows/ctx must be a map, or nothing, not {message.scope!r:.80}")
+        raise WireError("unwritable", f"workflows/ctx must be a map, or nothing, not {show(message.scope)}")
     encode(message, EDN)  # which has a form for all that JSON has, and more
     return message

@@ -7,6 +7,7 @@ there is an error to report.
 | EDN | Python |
 |---|---|
 | `nil` `true` `false`, strings, integers (also `N`), floats | `None`, `bool`, `str`, `int`, `float` |
+| strings that would be taken for names on the way back | `Text` |
 | decimals `1.50M`, ratios `1/3` | `Decimal`, `Fraction` (an `int` where it is whole) |
 | `:keyword`, `symbol`, `\c` | `Keyword`, `Symbol`, `Char` |
 | vector, list, map, set | `list`, `tuple`, `dict`, `frozenset` |
@@ -29,8 +30,8 @@ from typing import Any
 
 from attrs import frozen
 
-from spigot_topologies.errors import WireError
-from spigot_topologies.values import Char, Keyword, Symbol, Tagged
+from spigot_topologies.errors import WireError, show
+from spigot_topologies.values import Char, Keyword, Symbol, Tagged, Text
 from spigot_topologies.values.tagged import (
     CROWD,
     MAX_DEPTH,
@@ -41,14 +42,9 @@ from spigot_topologies.values.tagged import (
     inst_from_text,
     uuid_from_text,
 )
+from spigot_topologies.wire.names import SPACE, TOKEN_END, is_name, is_plain_name
 
-__all__ = ["SPACE", "TOKEN_END", "is_name", "loads"]
-
-SPACE = r"\t-\r\x1c-\x1f ,\u1680\u2000-\u2006\u2008-\u200a\u2028\u2029\u205f\u3000"
-"""What separates tokens, inside `[]` of a regular expression: Java's white space, and the comma."""
-
-TOKEN_END = SPACE + r'"();\[\]{}\\^'
-"""What ends a symbol, keyword, number or character."""
+__all__ = ["loads"]
 
 # Every character but SPACE begins some token, so that nothing is skipped but space. All quantifiers are possessive:
 # no input makes the expression backtrack.
@@ -77,7 +73,6 @@ _TOKEN = re.compile(
 _INTEGER = re.compile(r"([-+]?)(?:(0)|([1-9][0-9]*)|0[xX]([0-9A-Fa-f]+)|0([0-7]+)|([1-9][0-9]?)[rR]([0-9A-Za-z]+))N?")
 _RATIO = re.compile(r"([-+]?[0-9]+)/([0-9]+)")
 _FLOAT = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?(M?)")
-_NAME = re.compile(r":?(?:[^0-9/].*/)?(?:/|[^0-9/][^/]*)", re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|([0-7]{1,3})|(.))", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "b": "\b", "f": "\f"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -165,44 +160,50 @@ def _position(text: str, index: int) -> int:
 
 def _assemble(tokens: Any) -> Any:
     known = _known.get
-    stack: list[tuple[str, list[Any]]] = []
+    stack: list[tuple[str, list[Any], int]] = []
     opener = ""
     items: list[Any] = []
     append = items.append
-    prefixed = False
+    depth = 0
+    prefixed = strings = False
     for token in tokens:
         value = known(token, _MISSING)
         if value is not _MISSING:
             append(value)
         elif token in _OPENERS or token[:2] == "#:":
-            if len(stack) >= MAX_DEPTH:
-                raise _FaultError(f"nested more than {MAX_DEPTH} levels deep")
-            stack.append((opener, items))
+            stack.append((opener, items, depth))
+            depth += 1
+            if prefixed:
+                depth += _tags_at_end(items)
+            if depth > MAX_DEPTH:
+                raise _too_deep()
             opener = token
             items = []
             append = items.append
         elif token in _CLOSERS:
             if prefixed:
-                items = _apply_prefixes(items)
-            value = _collect(opener, items, token)
-            opener, items = stack.pop()
+                items = _apply_prefixes(items, depth)
+            value = _collect(opener, items, token, strings)
+            opener, items, depth = stack.pop()
             append = items.append
             append(value)
         elif token[0] != ";":
             value = _READERS.get(token[0], _read_name)(token)
+            append(value)
             if type(value) is _Prefix:
                 prefixed = True
-            append(value)
+            elif type(value) is str:
+                strings = True
     if stack:
         raise _FaultError(f"{opener!r} is never closed", at_end=True)
     if prefixed:
-        items = _apply_prefixes(items)
+        items = _apply_prefixes(items, 0)
     if len(items) != 1:
         raise _FaultError("more than one value" if items else "no value", at_end=not items)
     return items[0]
 
 
-def _collect(opener: str, items: list[Any], closer: str) -> Any:
+def _collect(opener: str, items: list[Any], closer: str, strings: bool) -> Any:
     if opener == "[" and closer == "]":
         return items
     if opener == "(" and closer == ")":
@@ -215,6 +216,8 @@ def _collect(opener: str, items: list[Any], closer: str) -> Any:
         raise _FaultError("a map with a key that has no value")
     if opener != "{":
         items[::2] = _qualify(opener, items[::2])
+    if strings:
+        items[::2] = [Text(key) if type(key) is str and is_plain_name(key) else key for key in items[::2]]
     if len(items) <= 2 * CROWD:
         try:
             value = dict(zip(items[::2], items[1::2]))
@@ -229,7 +232,7 @@ def _qualify(opener: str, keys: list[Any]) -> list[Any]:
     """The keys of a map `#:ns{...}`: `:k` is `:ns/k`, and `:_/k` is `:k`."""
     namespace = opener[2:-1].rstrip(_SPACES)
     if not is_name(namespace) or namespace[0] == ":" or "/" in namespace:
-        raise _FaultError(f"{opener!r:.80}: a map's namespace must be a simple symbol")
+        raise _FaultError(f"{show(opener)}: a map's namespace must be a simple symbol")
     qualified = []
     for key in keys:
         kind = type(key)
@@ -242,27 +245,47 @@ def _qualify(opener: str, keys: list[Any]) -> list[Any]:
     return qualified
 
 
-def _apply_prefixes(items: list[Any]) -> list[Any]:
+def _tags_at_end(items: list[Any]) -> int:
+    """How many tags wait for the next value: they are levels of nesting too."""
+    count = 0
+    for item in reversed(items):
+        if type(item) is not _Prefix:
+            break
+        count += item.tag is not None
+    return count
+
+
+def _apply_prefixes(items: list[Any], depth: int) -> list[Any]:
     # Backwards: when a prefix comes, the value it stands before is the last of the results.
     results: list[Any] = []
+    tags = 0  # of the last result
     for item in reversed(items):
         if type(item) is not _Prefix:
             results.append(item)
+            tags = 0
         elif not results:
             raise _FaultError("nothing follows #_" if item.tag is None else f"nothing follows #{item.tag}")
         elif item.tag is None:
             results.pop()
+            tags = 0
         else:
+            tags += 1
+            if depth + tags > MAX_DEPTH:
+                raise _too_deep()
             results.append(_read_tagged(item.tag, results.pop()))
     results.reverse()
     return results
+
+
+def _too_deep() -> _FaultError:
+    return _FaultError(f"nested more than {MAX_DEPTH} levels deep")
 
 
 def _read_tagged(tag: str, value: Any) -> Any:
     if tag not in _TAGS:
         return Tagged(tag, value)
     if type(value) is not str:
-        raise _FaultError(f"#{tag} stands before {value!r:.80}, not before a string")
+        raise _FaultError(f"#{tag} stands before {show(value)}, not before a string")
     try:
         return _TAGS[tag](value)
     except (ValueError, OverflowError) as error:
@@ -272,17 +295,9 @@ def _read_tagged(tag: str, value: Any) -> Any:
 _TAGS: dict[str, Callable[[str], Any]] = {"uuid": uuid_from_text, "inst": inst_from_text}
 
 
-def is_name(text: str) -> bool:
-    """Whether Clojure's reader takes the text for a symbol, or with a colon before it for a keyword."""
-    if not _NAME.fullmatch(text):
-        return False
-    namespace, _, name = text.rpartition("/")
-    return not (name[-1:] == ":" or namespace[-1:] == ":" or "::" in text[1:] or text[:2] == "::")
-
-
 def _read_name(token: str) -> Keyword | Symbol:
     if not is_name(token):
-        raise _FaultError(f"not a symbol, keyword or number: {token!r:.80}")
+        raise _FaultError(f"not a symbol, keyword or number: {show(token)}")
     name = Keyword(token[1:]) if token[0] == ":" else Symbol(token)
     _known.add(token, name)
     return name
@@ -292,7 +307,8 @@ def _read_string(token: str) -> str:
     if len(token) < 2 or token[-1] != '"':
         raise _FaultError("a string is never closed")
     if "\\" not in token:
-        return token[1:-1]
+        text = token[1:-1]
+        return Text(text) if text[:1] == "?" and is_plain_name(text) else text
     if not _STRING.fullmatch(token):
         raise _FaultError("a string is never closed")
     text = _ESCAPE.sub(_unescape, token[1:-1])
@@ -327,7 +343,7 @@ def _read_char(token: str) -> Char:
         elif text[0] == "o" and _OCTAL.fullmatch(text, 1) and int(text[1:], 8) <= 0o377:
             text = chr(int(text[1:], 8))
     if len(text) != 1 or text > "\uffff" or "\ud800" <= text <= "\udfff":
-        raise _FaultError(f"not a character: {token!r:.80}")
+        raise _FaultError(f"not a character: {show(token)}")
     return Char(text)
 
 
@@ -342,12 +358,12 @@ def _read_hash(token: str) -> Any:
         return value
     if token[:2] == "##":
         if token not in _SYMBOLIC:
-            raise _FaultError(f"not a symbolic value: {token!r:.80}")
+            raise _FaultError(f"not a symbolic value: {show(token)}")
         return _SYMBOLIC[token]
     if len(token) == 1:
         raise _FaultError("'#' before something that is neither a tag, a set nor #_")
     if not is_name(token[1:]):
-        raise _FaultError(f"not a tag: {token!r:.80}")
+        raise _FaultError(f"not a tag: {show(token)}")
     return _Prefix(token[1:])
 
 
@@ -356,7 +372,7 @@ def _read_signed(token: str) -> Any:
 
 
 def _read_number(token: str) -> Any:
-    if len(token) > MAX_DIGITS:
+    if len(token) > (MAX_DIGITS if "r" not in token.lower() and "x" not in token.lower() else MAX_DIGITS // 2):
         raise _FaultError(f"a number of more than {MAX_DIGITS} digits")
     if match := _INTEGER.fullmatch(token):
         sign, zero, decimal, hexadecimal, octal, base, digits = match.groups()
@@ -378,23 +394,23 @@ def _read_number(token: str) -> Any:
             raise _FaultError(str(error)) from None
     if match := _RATIO.fullmatch(token):
         if int(match[2]) == 0:
-            raise _FaultError(f"a ratio with denominator 0: {token!r:.80}")
+            raise _FaultError(f"a ratio with denominator 0: {show(token)}")
         ratio = Fraction(int(match[1]), int(match[2]))
         return ratio.numerator if ratio.denominator == 1 else ratio
-    raise _FaultError(f"not a number: {token!r:.80}")
+    raise _FaultError(f"not a number: {show(token)}")
 
 
 def _read_radix(digits: str, base: int, token: str) -> int:
     try:
         return int(digits, base)
     except ValueError:
-        raise _FaultError(f"not a number: {token!r:.80}") from None
+        raise _FaultError(f"not a number: {show(token)}") from None
 
 
 def _refuse(token: str) -> Any:
     if token == "^":
         raise _FaultError("metadata (^) has no place in a message")
-    raise _FaultError(f"unexpected {token!r:.80}")
+    raise _FaultError(f"unexpected {show(token)}")
 
 
 _READERS: dict[str, Callable[[str], Any]] = {

@@ -3,7 +3,7 @@
 `dumps` is exact: a plain string stays a string. `dumps_named` writes what Python code made for Clojure to read, where
 plain strings also name things: a string that starts with `?` and is a symbol is written as one, and a string that is a
 key of a map as a keyword, if Clojure could read it as one (`"seat"` is, `"New York"` and `"2013-02-08"` are not).
-`Keyword`, `Symbol` and `Char` are written as what they are in both.
+`Keyword`, `Symbol`, `Char` and `Text` are written as what they are in both.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
-from spigot_topologies.errors import WireError
-from spigot_topologies.values import Char, FrozenMap, Keyword, Symbol, Tagged, Vector
+from spigot_topologies.errors import WireError, show
+from spigot_topologies.values import Char, FrozenMap, Keyword, Symbol, Tagged, Text, Vector
 from spigot_topologies.values.tagged import MAX_DEPTH, MAX_DIGITS, inst_to_text, kind_name
-from spigot_topologies.wire.edn_reader import TOKEN_END, is_name
+from spigot_topologies.wire.names import TOKEN_END, is_name, is_plain_name
 
-__all__ = ["dumps", "dumps_named", "is_plain_name"]
+__all__ = ["dumps", "dumps_named"]
 
 _SPECIAL = re.compile(r'["\\\n\t\r\f\b]')
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\f": "\\f", "\b": "\\b"}
@@ -33,9 +33,6 @@ _BREAKS_TOKEN = re.compile(f"[{TOKEN_END}]")
 _NUMERIC = re.compile(r"[-+]?[0-9]")
 _MIN_LONG, _MAX_LONG = -(2**63), 2**63 - 1
 
-# What EDN's specification allows in a keyword or symbol: less than Clojure's reader takes, so that any reader takes it.
-_PART = r"(?:[^\W\d]|[*!?$%&=<>]|[-+.](?![0-9]))[\w*!?$%&=<>.+#'-]*"
-_PLAIN_NAME = re.compile(rf"{_PART}(?:/{_PART})?")
 _KNOWN_LIMIT = 8192
 
 
@@ -66,11 +63,6 @@ def _dumps(value: Any, *, named: bool) -> bytes:
         raise WireError("unwritable", "a string with half a surrogate pair has no form in UTF-8") from None
     except RecursionError:
         raise _too_deep() from None
-
-
-def is_plain_name(text: str) -> bool:
-    """Whether the text may stand as a keyword or symbol for every EDN reader."""
-    return _PLAIN_NAME.fullmatch(text) is not None and text not in _NOT_SYMBOLS
 
 
 def _write(value: Any, emit: Callable[[str], None], named: bool, depth: int) -> None:
@@ -117,27 +109,21 @@ def _write(value: Any, emit: Callable[[str], None], named: bool, depth: int) -> 
             before = " "
         emit(close)
     elif isinstance(value, set | frozenset):
-        emit("#{")
-        emit(" ".join(sorted(_texts(value, named, depth))))  # sets have no order; one order gives equal bytes
-        emit("}")
+        texts = []
+        for item in value:
+            parts: list[str] = []
+            _write(item, parts.append, named, depth + 1)
+            texts.append("".join(parts))
+        emit("#{" + " ".join(sorted(texts)) + "}")  # sets have no order; one order gives equal bytes
     elif kind is Tagged:
         if not is_name(value.tag) or not value.tag[0].isalpha() or _BREAKS_TOKEN.search(value.tag):
-            raise WireError("unwritable", f"not a tag: {value.tag!r:.80}")
+            raise WireError("unwritable", f"not a tag: {show(value.tag)}")
         emit(f"#{value.tag} ")
         _write(value.value, emit, named, depth + 1)
     elif isinstance(value, _RARE):
         emit(next(_ATOMS[kind] for kind in _RARE if isinstance(value, kind))(value))
     else:
         _write(_plain(value), emit, named, depth)
-
-
-def _texts(values: Any, named: bool, depth: int) -> list[str]:
-    texts = []
-    for value in values:
-        parts: list[str] = []
-        _write(value, parts.append, named, depth + 1)
-        texts.append("".join(parts))
-    return texts
 
 
 def _plain(value: Any) -> Any:
@@ -154,7 +140,7 @@ def _plain(value: Any) -> Any:
         return list(value)
     if isinstance(value, tuple):
         return tuple(value)
-    raise WireError("unwritable", f"a {kind_name(value)} has no form in a message: {value!r:.200}")
+    raise WireError("unwritable", f"a {kind_name(value)} has no form in a message: {show(value, 200)}")
 
 
 def _string(value: str) -> str:
@@ -181,7 +167,7 @@ def _keyword(value: str) -> str:
     if text is None:
         text = f":{value}"
         if not is_name(text) or _BREAKS_TOKEN.search(text):
-            raise WireError("unwritable", f"Clojure has no such keyword: {value!r:.80}")
+            raise WireError("unwritable", f"Clojure has no such keyword: {show(value)}")
         _remember(_keyword_texts, value, text)
     return text
 
@@ -191,7 +177,7 @@ def _symbol(value: str) -> str:
     if text is None:
         text = str.__str__(value)
         if not _is_symbol(text):
-            raise WireError("unwritable", f"Clojure has no such symbol: {value!r:.80}")
+            raise WireError("unwritable", f"Clojure has no such symbol: {show(value)}")
         _remember(_symbol_texts, value, text)
     return text
 
@@ -221,7 +207,7 @@ def _key(value: str) -> str:
 
 def _char(value: str) -> str:
     if len(value) != 1 or value > "\uffff":
-        raise WireError("unwritable", f"Clojure has no such character: {value!r:.80}")
+        raise WireError("unwritable", f"Clojure has no such character: {show(value)}")
     return "\\" + _CHARS.get(value, str.__str__(value))
 
 
@@ -282,6 +268,7 @@ def _too_deep() -> WireError:
 
 _ATOMS: dict[type, Callable[[Any], str]] = {
     str: _string,
+    Text: _string,
     Keyword: _keyword,
     Symbol: _symbol,
     int: _integer,

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 
 from attrs import field, frozen
 
+from spigot_topologies.errors import show
 from spigot_topologies.values import Keyword
 from spigot_topologies.values.tagged import build_map, build_set
 from spigot_topologies.wire.naming import keyword, named_plan
@@ -202,28 +203,28 @@ def from_data(data: Any) -> Message | Rejected:
     if isinstance(data, Mapping):
         return _task_message(data)
     if not isinstance(data, list | tuple) or not data:
-        return _unknown(f"a message is a list with its name first, or a task's map, not {data!r:.80}")
+        return _unknown(f"a message is a list with its name first, or a task's map, not {show(data)}")
     name, *arguments = data
     if name == _CREATE:
         if len(arguments) not in (1, 2) or not isinstance(arguments[0], Mapping):
-            return _unknown(f"create! takes a map of params and a ctx, not {arguments!r:.80}")
+            return _unknown(f"create! takes a map of params and a ctx, not {show(arguments)}")
         return Create(*arguments)
     if name in (_RESULT, _FAILURE):
         if len(arguments) != 1 or not isinstance(arguments[0], Mapping) or _ID not in arguments[0]:
-            return _unknown(f"{name} takes a map with spigot/id, not {arguments!r:.80}")
+            return _unknown(f"{name} takes a map with spigot/id, not {show(arguments)}")
         if name == _RESULT:
             return Result(arguments[0][_ID], arguments[0].get("spigot/result"))
         return Failure(arguments[0][_ID], arguments[0].get("spigot/error"))
-    return _unknown(f"no message has the name {name!r:.80}")
+    return _unknown(f"no message has the name {show(name)}")
 
 
 def _task_message(data: Mapping[Any, Any]) -> TaskMessage | Rejected:
     task = data.get("task")
     if not isinstance(task, list | tuple) or len(task) != 2 or not isinstance(task[0], str) or not task[0]:
-        return _unknown(f"a task message needs task, a list of tag and params, not {task!r:.80}")
+        return _unknown(f"a task message needs task, a list of tag and params, not {show(task)}")
     tag, params = task
     if not isinstance(params, Mapping) or params.get(_ID) is None:
-        return _unknown(f"a task's params are a map with spigot/id, not {params!r:.80}")
+        return _unknown(f"a task's params are a map with spigot/id, not {show(params)}")
     if data.get("workflow-id") is None:
         return _unknown("a task message needs workflow-id: the key for the result")
     return TaskMessage(data.get("ctx"), tag, params, data["workflow-id"])

@@ -13,7 +13,7 @@ from typing import Any
 
 from spigot_topologies.errors import WireError
 from spigot_topologies.values import FrozenMap, Keyword, Symbol, Vector
-from spigot_topologies.wire.edn_writer import is_plain_name
+from spigot_topologies.wire.names import is_plain_name
 
 __all__ = ["keyword", "named_plan"]
 
