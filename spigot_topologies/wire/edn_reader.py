@@ -183,7 +183,16 @@ def _assemble(tokens: Any) -> Any:
         elif token in _CLOSERS:
             if prefixed:
                 items = _apply_prefixes(items, depth)
-            value = _collect(opener, items, token, strings)
+            if opener == "[" and token == "]":
+                value = items
+            elif opener == "(" and token == ")":
+                value = tuple(items)
+            elif token != "}" or opener in _NOT_BRACES:
+                raise _FaultError(f"{token!r} closes {opener!r}" if opener else f"{token!r} closes nothing")
+            elif opener == "#{":
+                value = build_set(items)
+            else:
+                value = _build_map(opener, items, strings)
             opener, items, depth = stack.pop()
             append = items.append
             append(value)
@@ -203,27 +212,20 @@ def _assemble(tokens: Any) -> Any:
     return items[0]
 
 
-def _collect(opener: str, items: list[Any], closer: str, strings: bool) -> Any:
-    if opener == "[" and closer == "]":
-        return items
-    if opener == "(" and closer == ")":
-        return tuple(items)
-    if closer != "}" or opener in _NOT_BRACES:
-        raise _FaultError(f"{closer!r} closes {opener!r}" if opener else f"{closer!r} closes nothing")
-    if opener == "#{":
-        return build_set(items)
+def _build_map(opener: str, items: list[Any], strings: bool) -> Any:
     if len(items) % 2:
         raise _FaultError("a map with a key that has no value")
+    keys = items[::2]
     if opener != "{":
-        items[::2] = _qualify(opener, items[::2])
-    if strings:
-        items[::2] = [Text(key) if type(key) is str and is_plain_name(key) else key for key in items[::2]]
-    if len(items) <= 2 * CROWD:
+        items[::2] = keys = _qualify(opener, keys)
+    if strings and str in map(type, keys):
+        items[::2] = keys = [Text(key) if type(key) is str and is_plain_name(key) else key for key in keys]
+    if len(keys) <= CROWD:
         try:
-            value = dict(zip(items[::2], items[1::2]))
+            value = dict(zip(keys, items[1::2]))
         except TypeError:
             return build_map(items)
-        if len(value) * 2 == len(items):
+        if len(value) == len(keys):
             return value
     return build_map(items)
 
@@ -372,6 +374,8 @@ def _read_signed(token: str) -> Any:
 
 
 def _read_number(token: str) -> Any:
+    if len(token) < 10 and token[0] != "0" and token.isdecimal() and token.isascii():
+        return int(token)
     if len(token) > (MAX_DIGITS if "r" not in token.lower() and "x" not in token.lower() else MAX_DIGITS // 2):
         raise _FaultError(f"a number of more than {MAX_DIGITS} digits")
     if match := _INTEGER.fullmatch(token):

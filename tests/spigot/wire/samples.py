@@ -15,6 +15,7 @@ from attrs import frozen
 from hypothesis import strategies as st
 
 from spigot_topologies.values import Char, Keyword, Symbol, Tagged, Text
+from spigot_topologies.values.frozen import freeze
 from spigot_topologies.values.tagged import build_map, build_set
 
 SAMPLES = Path(__file__).parents[2] / "data" / "spigot" / "wire_samples.edn"
@@ -133,7 +134,7 @@ def collections(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 def _set(items: list[Any]) -> Any:
     unique: list[Any] = []
-    for item in items:
+    for item in map(freeze, items):
         if item not in unique:
             unique.append(item)
     return build_set(unique)
@@ -141,7 +142,7 @@ def _set(items: list[Any]) -> Any:
 
 def _map(pairs: list[tuple[Any, Any]]) -> Any:
     flat: list[Any] = []
-    for key, item in pairs:
+    for key, item in [(freeze(key), item) for key, item in pairs]:
         if key not in flat[::2]:
             flat += [key, item]
     return build_map(flat)
