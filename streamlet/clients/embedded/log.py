@@ -233,7 +233,7 @@ class Log:
                 (name, uuid.uuid4().bytes, json.dumps(config)),
             )
             self._insert_partitions(connection, cursor.lastrowid or 0, range(partitions))
-            self._bump(connection)
+            self.bump(connection)
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic with its records and the offsets committed for it.
@@ -247,7 +247,7 @@ class Log:
                 connection.execute(f"DELETE FROM {table} WHERE topic = ?", (topic.id,))
             connection.execute("DELETE FROM offsets WHERE topic = ?", (name,))
             connection.execute("DELETE FROM topics WHERE id = ?", (topic.id,))
-            self._bump(connection)
+            self.bump(connection)
 
     def add_partitions(self, name: str, total: int, *, validate_only: bool = False) -> None:
         """Raise a topic's partition count.
@@ -266,7 +266,7 @@ class Log:
             if validate_only:
                 return
             self._insert_partitions(connection, topic.id, range(have, total))
-            self._bump(connection)
+            self.bump(connection)
 
     def configure_topic(self, name: str, config: Mapping[str, str]) -> None:
         """Replace a topic's configuration.
@@ -278,7 +278,7 @@ class Log:
         with self.writing(catalog=True) as connection:
             topic = self._existing(name)
             connection.execute("UPDATE topics SET config = ? WHERE id = ?", (json.dumps(config), topic.id))
-            self._bump(connection)
+            self.bump(connection)
 
     def delete_records(self, partition: Partition, before: int) -> int:
         """Raise a partition's first offset; -1 means its end. Returns the new one.
@@ -306,7 +306,7 @@ class Log:
             (start, *where, *where),
         )
         connection.execute('DELETE FROM batches WHERE topic = ? AND partition = ? AND "end" <= ?', (*where, start))
-        self._bump(connection)
+        self.bump(connection)
 
     # -- writing --------------------
 
@@ -424,7 +424,7 @@ class Log:
                 "INSERT INTO producers VALUES (?, 0) ON CONFLICT (id) DO UPDATE SET epoch = epoch + 1",
                 (transactional_id,),
             )
-            self._bump(connection)
+            self.bump(connection)
         return self.producer_epochs[transactional_id]
 
     def check_fence(self, transactional_id: str, epoch: int) -> None:
@@ -471,6 +471,14 @@ class Log:
         """The batch of a row, or None where it is gone."""
         rows = self.query(f"SELECT {_BATCH} FROM batches WHERE seq = ? AND topic = ?", (seq, partition.topic.id))
         return _batch(partition, rows[0]) if rows else None
+
+    def read_all(self, partition: Partition) -> list[Batch]:
+        """All batches of a partition."""
+        rows = self.query(
+            f'SELECT {_BATCH} FROM batches WHERE topic = ? AND partition = ? ORDER BY "end"',
+            (partition.topic.id, partition.number),
+        )
+        return [_batch(partition, row) for row in rows]
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of the file, all read before anything else happens."""
@@ -628,7 +636,9 @@ class Log:
             raise _error(KafkaError.UNKNOWN_TOPIC_OR_PART, f"topic {name} does not exist")
         return topic
 
-    def _bump(self, connection: sqlite3.Connection) -> None:
+    @staticmethod
+    def bump(connection: sqlite3.Connection) -> None:
+        """Within a write: tell other processes that topics, partitions, first offsets or epochs have changed."""
         connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'generation'")
 
     @staticmethod
