@@ -128,7 +128,8 @@ def compile_sub_topology(sub_topology: SubTopology, task: Task) -> dict[str, For
                 functions[node.name] = compile_sink(node, task)
             case ProcessorNode():
                 context = TaskNodeContext(task, node, children)
-                functions[node.name] = node.operator.compile(context, fan_out(list(children.values())))
+                function = node.operator.compile(context, fan_out(list(children.values())))
+                functions[node.name] = function if task.observe is None else task.observe(node.name, function)
             case SourceNode():
                 functions[node.name] = sources[node.name] = fan_out(list(children.values()))
     return sources

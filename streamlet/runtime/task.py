@@ -77,6 +77,7 @@ class Task:
         sensor: Told what happens.
         lag: How many records of a partition wait on the log, None: not known yet. Asked for partitions without records, under
             ``max.task.idle.ms``; default: none ever wait.
+        observe: Wraps the function of each processor node, given its name, for tests that look on.
 
     Attributes:
         id: Its identity.
@@ -95,6 +96,7 @@ class Task:
         clock: Clock,
         sensor: Sensor,
         lag: Callable[[str, int], int | None] | None = None,
+        observe: Callable[[str, Forward], Forward] | None = None,
     ) -> None:
         self.sub_topology = sub_topology
         self.id = task_id
@@ -105,11 +107,12 @@ class Task:
         self.sensor = sensor
         self.stream_time = -1
         self.commit_requested = False
+        self.observe = observe
         self._lag = lag
         self._state: State | None = None
+        self._functions: dict[str, Forward] = {}
         self._queues: dict[tuple[str, int], RecordQueue] = {}
         self._times: dict[tuple[str, int], int] = {}
-        self._heap: list[tuple[int, int, RecordQueue]] = []
         self._message: Message | None = None
         self._timestamp = -1
         self._stream_punctuations = Punctuations(PunctuationType.STREAM_TIME)
@@ -143,7 +146,7 @@ class Task:
         """
         self._state = state
         try:
-            functions = compile_sub_topology(self.sub_topology, self)
+            self._functions = compile_sub_topology(self.sub_topology, self)
         except (ControlError, TopologyError):
             self.close()
             raise
@@ -153,23 +156,36 @@ class Task:
                 f"task {self.id} could not be initialised: {type(error).__name__}: {error}", task=str(self.id)
             ) from error
         for topic, partition in self.partitions:
-            self._add_queue(topic, partition, functions)
+            self.add_partition(topic, partition)
         self._take_snapshot()
 
-    def _add_queue(self, topic: str, partition: int, functions: Mapping[str, Forward]) -> None:
+    def add_partition(self, topic: str, partition: int) -> None:
+        """Read one more partition: of a topic that came to match a pattern. Nothing happens if it is read already.
+
+        Raises:
+            TopologyError: If no source reads that topic.
+        """
+        if (topic, partition) in self._queues:
+            return
         source = self._source_of(topic)
-        queue = RecordQueue(len(self._queues), topic, partition, source, functions[source.name])
+        if source is None:
+            raise TopologyError(f"task {self.id} does not read topic {topic!r}")
+        queue = RecordQueue(len(self._queues), topic, partition, source, self._functions[source.name])
         queue.partition_time = self._times.get((topic, partition), -1)
         self._queues[topic, partition] = queue
 
-    def _source_of(self, topic: str) -> SourceNode:
+    def reads(self, topic: str) -> bool:
+        """Tell whether a source reads a topic, given by its name on the log."""
+        return self._source_of(topic) is not None
+
+    def _source_of(self, topic: str) -> SourceNode | None:
         for source in self.sub_topology.sources:
             if any(self.topic_on_log(name) == topic for name in source.topics):
                 return source
         for source in self.sub_topology.sources:
             if source.pattern is not None and source.pattern.fullmatch(topic):
                 return source
-        raise TopologyError(f"task {self.id} does not read topic {topic!r}")
+        return None
 
     def close(self) -> None:
         """Close its processors; all of them, then the first exception is raised. The stores are left to their owner."""
@@ -432,7 +448,7 @@ class Task:
             queue.head = queue.idle_until = None
         self.commit_requested = False
         if self._snapshot is not None:
-            self._snapshot.apply(self, list(self._queues.values()))
+            self._snapshot.apply(self, self._queues)
 
     def restore_time(self, partition: tuple[str, int], metadata: str | None) -> None:
         """Take the partition's time from the metadata of its committed offset; before `initialize`."""
@@ -442,7 +458,7 @@ class Task:
     def _take_snapshot(self) -> None:
         self._snapshot = _Snapshot(
             self.stream_time,
-            tuple((queue.last, queue.partition_time) for queue in self._queues.values()),
+            {key: (queue.last, queue.partition_time) for key, queue in self._queues.items()},
             self._stream_punctuations.snapshot(),
             self._wall_punctuations.snapshot(),
         )
@@ -532,13 +548,13 @@ class _Snapshot:
     """What a task goes back to when a transaction is aborted."""
 
     stream_time: int
-    queues: tuple[tuple[Message | None, int], ...]
+    queues: Mapping[tuple[str, int], tuple[Message | None, int]]
     stream_punctuations: tuple[tuple[Punctuation, int], ...]
     wall_punctuations: tuple[tuple[Punctuation, int], ...]
 
-    def apply(self, task: Task, queues: Sequence[RecordQueue]) -> None:
+    def apply(self, task: Task, queues: Mapping[tuple[str, int], RecordQueue]) -> None:
         task.stream_time = self.stream_time
-        for queue, (last, partition_time) in zip(queues, self.queues, strict=True):
-            queue.last, queue.partition_time = last, partition_time
+        for key, queue in queues.items():
+            queue.last, queue.partition_time = self.queues.get(key, (None, -1))
         task._stream_punctuations.restore(self.stream_punctuations)
         task._wall_punctuations.restore(self.wall_punctuations)

@@ -28,6 +28,7 @@ from streamlet.topology.nodes import (
     SourceNode,
     TimestampExtractor,
     TopicExtractor,
+    internal_name,
 )
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Topology:
             supplier: The processor's class, a function that returns a new processor each time, or an `Operator`.
             parents: Names of the nodes it receives records from.
         """
-        stores: tuple[StoreBuilder[Any], ...] = ()
+        stores: Sequence[StoreBuilder[Any]] = ()
         if isinstance(supplier, Operator):
             operator = supplier
         else:
@@ -292,6 +293,10 @@ class Topology:
     def is_internal(self, topic: str) -> bool:
         """Tell whether a topic of this name is internal, so that its name on the log carries the application's id."""
         return topic in self._internal
+
+    def name_on_log(self, application_id: str, topic: str) -> str:
+        """Return the name on the log of a topic that nodes read or write."""
+        return internal_name(application_id, topic) if self.is_internal(topic) else topic
 
     @property
     def sub_topologies(self) -> tuple[SubTopology, ...]:

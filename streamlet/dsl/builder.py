@@ -1,0 +1,135 @@
+"""`StreamsBuilder`: where programs begin and end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from streamlet.dsl.materialized import Store, materialized, pending_store
+from streamlet.dsl.plan import Plan
+from streamlet.dsl.serde_flow import Serdes
+from streamlet.dsl.sources import SourceStep
+from streamlet.dsl.stream import KStream
+from streamlet.dsl.table import KTable
+from streamlet.dsl.table_operators import ReadTable
+from streamlet.dsl.table_steps import TableStep
+from streamlet.errors import TopologyError
+from streamlet.serdes import Serde
+from streamlet.topic import Topic, TopicPattern
+from streamlet.topology.graph import Topology
+from streamlet.topology.nodes import AutoOffsetReset, TimestampExtractor
+
+if TYPE_CHECKING:
+    from streamlet.state import StoreBuilder
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class StreamsBuilder:
+    """Builds a topology, step by step.
+
+    Args:
+        default_key_serde: Taken where an operator needs a serde of keys and none is known.
+        default_value_serde: Taken where an operator needs a serde of values and none is known.
+    """
+
+    def __init__(
+        self, *, default_key_serde: Serde[Any] | None = None, default_value_serde: Serde[Any] | None = None
+    ) -> None:
+        self.plan = Plan(default_key_serde, default_value_serde)
+
+    def stream(
+        self,
+        topics: Topic[K, V] | Sequence[Topic[K, V]] | TopicPattern[K, V],
+        *,
+        timestamp_extractor: TimestampExtractor | None = None,
+        auto_offset_reset: AutoOffsetReset | None = None,
+        name: str | None = None,
+    ) -> KStream[K, V]:
+        """Read topics as one stream.
+
+        Args:
+            topics: One topic, several with the same serdes, or a pattern; topics that appear later are found too.
+            timestamp_extractor: From a record and the partition's time so far to the record's timestamp (ms); negative drops it.
+                Default: the log's timestamp, an error if negative.
+            auto_offset_reset: Where to begin if nothing was committed; default: the consumer's configuration.
+            name: Name of the node.
+        """
+        step = self._source(self.plan.name(name, "KSTREAM-SOURCE-"), topics, timestamp_extractor, auto_offset_reset)
+        return KStream(self.plan, step, Serdes(step.key_serde, step.value_serde), frozenset({step}))
+
+    def table(
+        self,
+        topic: Topic[K, V],
+        *,
+        store: Store[V] = None,
+        timestamp_extractor: TimestampExtractor | None = None,
+        auto_offset_reset: AutoOffsetReset | None = None,
+        name: str | None = None,
+    ) -> KTable[K, V]:
+        """Read a topic as a table: the last value of each key; a null value deletes it, a record without a key is dropped.
+
+        Args:
+            topic: The topic.
+            store: Name or options of the store; default: there is one only if something needs it.
+            timestamp_extractor: See `stream`.
+            auto_offset_reset: See `stream`.
+            name: Name of the source node.
+        """
+        if not isinstance(topic, Topic):
+            raise TopologyError(f"table() reads one topic: give a Topic, not {topic!r}")
+        options = materialized(store)
+        serdes = Serdes(topic.key_serde, options.value_serde or topic.value_serde)
+        pending = pending_store(self.plan, options, topic.name + "-", serdes)
+        source_name = self.plan.name(name, "KSTREAM-SOURCE-")
+        node = self.plan.suffixed_name(name, "-table-source", "KTABLE-SOURCE-")
+        source = self._source(source_name, topic, timestamp_extractor, auto_offset_reset)
+        step = TableStep(
+            node,
+            [source],
+            lambda step: ReadTable(step.store_in_use, step.sends_old_values),
+            store=pending,
+            materialized=options.name is not None,
+        )
+        self.plan.add(step)
+        return KTable(self.plan, step, serdes, frozenset({source}), options.name)
+
+    def add_state_store(self, store: StoreBuilder[Any]) -> Self:
+        """Declare a store that processors connect with by name: ``process(..., stores=["name"])``."""
+        self.plan.add_store(store)
+        return self
+
+    def build(self) -> Topology:
+        """Return the topology.
+
+        Raises:
+            TopologyError: If the program is not valid; missing serdes are listed all at once, each with what to pass.
+        """
+        return self.plan.build()
+
+    def _source(
+        self,
+        name: str,
+        topics: Topic[Any, Any] | Sequence[Topic[Any, Any]] | TopicPattern[Any, Any],
+        timestamp_extractor: TimestampExtractor | None,
+        auto_offset_reset: AutoOffsetReset | None,
+    ) -> SourceStep:
+        if auto_offset_reset not in (None, "earliest", "latest"):
+            raise TopologyError(f"auto_offset_reset is 'earliest' or 'latest', not {auto_offset_reset!r}")
+        listed: tuple[Topic[Any, Any], ...] | TopicPattern[Any, Any]
+        if isinstance(topics, TopicPattern):
+            listed = topics
+        else:
+            listed = (topics,) if isinstance(topics, Topic) else tuple(topics)
+            if not listed or not all(isinstance(topic, Topic) for topic in listed):
+                raise TopologyError(f"a stream reads a Topic, several of them or a TopicPattern, not {topics!r}")
+            if any(
+                topic.key_serde is not listed[0].key_serde or topic.value_serde is not listed[0].value_serde
+                for topic in listed
+            ):
+                names = ", ".join(topic.name for topic in listed)
+                raise TopologyError(f"{names} have different serdes: read them as streams of their own, and merge those")
+        step = SourceStep(name, listed, timestamp_extractor, auto_offset_reset)
+        self.plan.add(step)
+        return step

@@ -1,0 +1,106 @@
+"""`Materialized`: name and options of a table's store, and the store while its serdes are not known yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+
+from attrs import field, frozen
+from typing_extensions import TypeVar as DefaultTypeVar
+
+from streamlet.dsl.serde_flow import Lost, Serdes
+from streamlet.errors import TopologyError
+from streamlet.serdes import Serde
+from streamlet.state import StoreBuilder, Stores
+from streamlet.topic import check_name
+
+if TYPE_CHECKING:
+    from streamlet.dsl.plan import Plan, Writer
+
+VM = DefaultTypeVar("VM", default=Any)
+VA = TypeVar("VA")
+
+
+def _check_name(_instance: object, _attribute: object, name: str | None) -> None:
+    if name is not None:
+        check_name(name, "store")
+
+
+@frozen
+class Materialized(Generic[VM]):
+    """Name and options of a table's store. Generic in the value only: the key's serde comes with the grouping.
+
+    Attributes:
+        name: Name of the store, by which it can be queried; default: a generated one, not to be queried.
+        value_serde: Serde of its values; default: inherited.
+        retention: Of windowed stores: how long rows are kept.
+        in_memory: Keep the data in memory instead of in RocksDB.
+        logging: Keep a changelog, from which the store is restored elsewhere.
+        immutable_values: A promise that no value is ever changed in place, so that the store may keep the objects instead of bytes;
+            `TopologyTestDriver` checks it. Frozen classes, numbers and strings need no promise.
+        changelog_config: Configs of the changelog topic.
+    """
+
+    name: str | None = field(default=None, validator=_check_name)
+    value_serde: Serde[VM] | None = field(default=None, kw_only=True)
+    retention: timedelta | None = field(default=None, kw_only=True)
+    in_memory: bool = field(default=False, kw_only=True)
+    logging: bool = field(default=True, kw_only=True)
+    immutable_values: bool = field(default=False, kw_only=True)
+    changelog_config: Mapping[str, str] = field(factory=dict, kw_only=True)
+
+
+Store: TypeAlias = Materialized[VA] | str | None
+"""How methods take a store: options, just a name, or nothing."""
+
+
+def materialized(store: Store[Any], *, windowed: bool = False) -> Materialized[Any]:
+    """Return the options that a method was given.
+
+    Raises:
+        TopologyError: If it is something else, or a retention is given for a store without windows.
+    """
+    options = Materialized(store) if store is None or isinstance(store, str) else store
+    if not isinstance(options, Materialized):
+        raise TopologyError(f"store= takes a name or Materialized(...), not {options!r}")
+    if options.retention is not None and not windowed:
+        raise TopologyError(f"store {options.name or '(unnamed)'}: retention is for windowed stores, this one keeps all keys")
+    return options
+
+
+class PendingStore:
+    """A store whose serdes are settled on `build()`.
+
+    Attributes:
+        name: Its name.
+        options: As given by the user.
+        serdes: Inherited ones.
+    """
+
+    def __init__(self, name: str, options: Materialized[Any], serdes: Serdes) -> None:
+        self.name = name
+        self.options = options
+        self.serdes = serdes.given(value=options.value_serde)
+
+    def builder(self, writer: Writer, node: str) -> StoreBuilder[Any]:
+        """Return its declaration; families with other stores than key-value override this."""
+        key_serde = writer.key_serde(self.serdes.key, node)
+        value_serde = writer.value_serde(self.serdes.value, node, "store=Materialized(value_serde=)")
+        return Stores.timestamped_key_value(
+            self.name,
+            key_serde,
+            value_serde,
+            in_memory=self.options.in_memory,
+            logging=self.options.logging,
+            immutable_values=self.options.immutable_values,
+            changelog_config=self.options.changelog_config,
+        )
+
+
+def pending_store(plan: Plan, options: Materialized[Any], prefix: str, serdes: Serdes) -> PendingStore:
+    """Return the store of a step that always has one; an unnamed one is numbered with the nodes."""
+    return PendingStore(options.name or plan.store_name(prefix), options, serdes)
+
+
+__all__ = ["Lost", "Materialized", "PendingStore", "Store", "materialized", "pending_store"]

@@ -1,0 +1,72 @@
+"""Repartitioning: records go through a topic of the application's own, so that those of a key meet in one task."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from streamlet.dsl.plan import Plan, Step, Writer
+from streamlet.dsl.serde_flow import Serdes
+from streamlet.dsl.stateless import DropNullKeys
+from streamlet.topology.nodes import REPARTITION, InternalTopic, Partitioner, ProcessorNode, SinkNode, SourceNode
+
+_GENERATED = re.compile(r"K(STREAM|TABLE).*-\d{10}")
+
+
+class RepartitionStep(Step):
+    """Becomes a sink, a source, and between the stream and the sink a filter that drops records without a key.
+
+    Attributes:
+        drops_null_keys: Whether there is that filter; operators that let null keys pass (KIP-962) may turn it off.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        prefix: str,
+        parent: Step,
+        serdes: Serdes,
+        *,
+        drops_null_keys: bool,
+        partitions: int | None = None,
+        partitioner: Partitioner | None = None,
+    ) -> None:
+        # in the order in which Kafka Streams counts; the numbers are used up also where the names are not
+        sink, filter, source = plan.number("KSTREAM-SINK-"), plan.number("KSTREAM-FILTER-"), plan.number("KSTREAM-SOURCE-")
+        self.topic = prefix if prefix.endswith(REPARTITION) else prefix + REPARTITION
+        if not _GENERATED.fullmatch(prefix):
+            sink, filter, source = f"{self.topic}-sink", f"{self.topic}-filter", f"{self.topic}-source"
+        super().__init__(source, [parent])
+        self.drops_null_keys = drops_null_keys
+        self._sink, self._filter = sink, filter
+        self._serdes = serdes
+        self._partitions = partitions
+        self._partitioner = partitioner
+
+    def write(self, writer: Writer) -> None:
+        """Add the topic and the nodes around it."""
+        topology = writer.topology
+        key_serde = writer.key_serde(self._serdes.key, self._sink)
+        value_serde = writer.value_serde(self._serdes.value, self._sink)
+        parents = writer.outputs(self.parents)
+        if self.drops_null_keys:
+            topology.add_node(ProcessorNode(self._filter, DropNullKeys(), parents))
+            parents = (self._filter,)
+        topology.add_internal_topic(InternalTopic(self.topic, self._partitions))
+        topology.add_node(SinkNode(self._sink, parents, self.topic, None, key_serde, value_serde, self._partitioner))
+        topology.add_node(SourceNode(self.name, (self.topic,), None, key_serde, value_serde))
+
+
+def insert_repartition(plan: Plan, prefix: str, parent: Step, serdes: Serdes, **options: Any) -> RepartitionStep:
+    """Add a repartition topic behind a step, as operators do that need the records of a key together.
+
+    Args:
+        plan: The program.
+        prefix: The topic's name without its suffix: given by the user, or that of the store it feeds.
+        parent: The step whose records go through it.
+        serdes: Of those records.
+        options: Those of `RepartitionStep`.
+    """
+    step = RepartitionStep(plan, prefix, parent, serdes, **{"drops_null_keys": True, **options})
+    plan.add(step)
+    return step

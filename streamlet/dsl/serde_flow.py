@@ -1,0 +1,69 @@
+"""How serdes flow through a program: inherited where an operator leaves a side alone, lost where it changes it."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from attrs import frozen
+
+from streamlet.serdes import Serde
+
+
+@frozen
+class Lost:
+    """There is no serde any more.
+
+    Attributes:
+        node: Where it was lost.
+        why: What that node does to the key or value.
+    """
+
+    node: str
+    why: str
+
+
+Slot: TypeAlias = Serde[Any] | Lost
+"""A serde, or where it was lost."""
+
+
+@frozen
+class Serdes:
+    """The serdes of a stream's or table's keys and values."""
+
+    key: Slot
+    value: Slot
+
+    def losing_key(self, node: str, why: str) -> Serdes:
+        """Return what is left behind a node that changes keys."""
+        return Serdes(Lost(node, why), self.value)
+
+    def losing_value(self, node: str, why: str) -> Serdes:
+        """Return what is left behind a node that changes values."""
+        return Serdes(self.key, Lost(node, why))
+
+    def losing_both(self, node: str, why: str) -> Serdes:
+        """Return what is left behind a node that changes keys and values."""
+        return Serdes(Lost(node, why), Lost(node, why))
+
+    def given(self, key: Serde[Any] | None = None, value: Serde[Any] | None = None) -> Serdes:
+        """Return the same with what was given explicitly."""
+        return Serdes(self.key if key is None else key, self.value if value is None else value)
+
+    def merged(self, other: Serdes, node: str) -> Serdes:
+        """Return what two streams have in common."""
+        why = "merges streams with different serdes"
+        return Serdes(
+            self.key if self.key is other.key else _first_lost(self.key, other.key, Lost(node, why)),
+            self.value if self.value is other.value else _first_lost(self.value, other.value, Lost(node, why)),
+        )
+
+
+def _first_lost(one: Slot, other: Slot, otherwise: Lost) -> Lost:
+    if isinstance(one, Lost):
+        return one
+    return other if isinstance(other, Lost) else otherwise
+
+
+def explain(lost: Lost, node: str, side: str, argument: str) -> str:
+    """Return the text for a serde that is missing: who needs it, where it was lost, what to pass."""
+    return f"{node} needs a serde for its {side}s: {lost.node} {lost.why}; pass {argument}=, or StreamsBuilder(default_{side}_serde=)"

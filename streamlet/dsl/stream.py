@@ -1,0 +1,428 @@
+"""`KStream`: records, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+
+from streamlet.dsl.grouped import KGroupedStream
+from streamlet.dsl.materialized import Store, materialized, pending_store
+from streamlet.dsl.plan import Plan, ProcessorStep, Step, Writer
+from streamlet.dsl.repartition import RepartitionStep, insert_repartition
+from streamlet.dsl.serde_flow import Serdes
+from streamlet.dsl.stateless import (
+    DropNulls,
+    Filter,
+    FlatMap,
+    FlatMapValues,
+    Map,
+    MapValues,
+    PassThrough,
+    Peek,
+    SelectKey,
+)
+from streamlet.dsl.table import KTable
+from streamlet.dsl.table_operators import ReadTable
+from streamlet.dsl.table_steps import TableStep
+from streamlet.errors import TopologyError
+from streamlet.processor.adapter import ProcessorOperator, stores_of
+from streamlet.processor.api import FixedKeyProcessor, Processor
+from streamlet.processor.operator import Operator
+from streamlet.records import RecordMetadata
+from streamlet.serdes import Serde
+from streamlet.topic import Topic
+from streamlet.topology.nodes import Partitioner, SinkNode
+
+if TYPE_CHECKING:
+    from streamlet.dsl.branched import BranchedKStream
+    from streamlet.state import StoreBuilder
+
+K = TypeVar("K")
+V = TypeVar("V")
+K_co = TypeVar("K_co", covariant=True)
+V_co = TypeVar("V_co", covariant=True)
+KR = TypeVar("KR")
+VR = TypeVar("VR")
+
+
+class KStream(Generic[K_co, V_co]):
+    """A stream of records.
+
+    Covariant, so that `to(Topic[K, V])` may take a stream that also carries tombstones (``V | None``).
+
+    Attributes:
+        step: The step that sends its records; for operators.
+        serdes: The serdes of its keys and values, as far as they are known; for operators.
+        sources: The source steps its records come from; for operators that need equal partitioning.
+        repartition_required: Whether keys may have changed, so that records of a key may be in several tasks.
+        plan: The program; for operators.
+    """
+
+    def __init__(
+        self, plan: Plan, step: Step, serdes: Serdes, sources: frozenset[Step], *, repartition_required: bool = False
+    ) -> None:
+        self.plan = plan
+        self.step = step
+        self.serdes = serdes
+        self.sources = sources
+        self.repartition_required = repartition_required
+
+    def then(
+        self, node: str, operator: Operator, serdes: Serdes | None = None, *, changes_key: bool = False
+    ) -> KStream[Any, Any]:
+        """Return the stream behind one more processor node; most operators end here.
+
+        Args:
+            node: Name of the node, from `Plan.name`.
+            operator: Its behaviour.
+            serdes: What is left of them; default: they stay.
+            changes_key: Whether keys may be others behind it.
+        """
+        step = ProcessorStep(node, [self.step], operator, changes_key=changes_key)
+        self.plan.add(step)
+        return KStream(
+            self.plan,
+            step,
+            serdes or self.serdes,
+            self.sources,
+            repartition_required=self.repartition_required or changes_key,
+        )
+
+    # --- without state ----------------------------------------------------------------------------------------------
+
+    def filter(self, predicate: Callable[[K_co, V_co], object], *, name: str | None = None) -> KStream[K_co, V_co]:
+        """Keep the records for which the predicate holds."""
+        return self.then(self.plan.name(name, "KSTREAM-FILTER-"), Filter(predicate))
+
+    def filter_not(self, predicate: Callable[[K_co, V_co], object], *, name: str | None = None) -> KStream[K_co, V_co]:
+        """Keep the records for which the predicate does not hold."""
+        return self.then(self.plan.name(name, "KSTREAM-FILTER-"), Filter(predicate, keep=False))
+
+    def drop_nulls(self: KStream[K, VR | None], *, name: str | None = None) -> KStream[K, VR]:
+        """Drop records without a value; a short form of `filter` that the type checker understands."""
+        return self.then(self.plan.name(name, "KSTREAM-FILTER-"), DropNulls())
+
+    def map(self, mapper: Callable[[K_co, V_co], tuple[KR, VR]], *, name: str | None = None) -> KStream[KR, VR]:
+        """Make another key and value of each record."""
+        node = self.plan.name(name, "KSTREAM-MAP-")
+        return self.then(node, Map(mapper), self.serdes.losing_both(node, "maps keys and values"), changes_key=True)
+
+    def flat_map(
+        self, mapper: Callable[[K_co, V_co], Iterable[tuple[KR, VR]]], *, name: str | None = None
+    ) -> KStream[KR, VR]:
+        """Make any number of records of each."""
+        node = self.plan.name(name, "KSTREAM-FLATMAP-")
+        return self.then(node, FlatMap(mapper), self.serdes.losing_both(node, "maps keys and values"), changes_key=True)
+
+    @overload
+    def map_values(
+        self, mapper: Callable[[V_co], VR], *, with_key: Literal[False] = False, name: str | None = None
+    ) -> KStream[K_co, VR]: ...
+    @overload
+    def map_values(
+        self, mapper: Callable[[K_co, V_co], VR], *, with_key: Literal[True], name: str | None = None
+    ) -> KStream[K_co, VR]: ...
+    def map_values(
+        self, mapper: Callable[..., Any], *, with_key: bool = False, name: str | None = None
+    ) -> KStream[K_co, Any]:
+        """Make another value of each record.
+
+        Args:
+            mapper: Of the value; of key and value if `with_key`.
+            with_key: Whether the mapper gets the key too; it cannot change it.
+            name: Name of the node.
+        """
+        node = self.plan.name(name, "KSTREAM-MAPVALUES-")
+        return self.then(node, MapValues(mapper, with_key), self.serdes.losing_value(node, "maps values"))
+
+    @overload
+    def flat_map_values(
+        self, mapper: Callable[[V_co], Iterable[VR]], *, with_key: Literal[False] = False, name: str | None = None
+    ) -> KStream[K_co, VR]: ...
+    @overload
+    def flat_map_values(
+        self, mapper: Callable[[K_co, V_co], Iterable[VR]], *, with_key: Literal[True], name: str | None = None
+    ) -> KStream[K_co, VR]: ...
+    def flat_map_values(
+        self, mapper: Callable[..., Iterable[Any]], *, with_key: bool = False, name: str | None = None
+    ) -> KStream[K_co, Any]:
+        """Make any number of values of each record, under the same key; see `map_values`."""
+        node = self.plan.name(name, "KSTREAM-FLATMAPVALUES-")
+        return self.then(node, FlatMapValues(mapper, with_key), self.serdes.losing_value(node, "maps values"))
+
+    def select_key(self, selector: Callable[[K_co, V_co], KR], *, name: str | None = None) -> KStream[KR, V_co]:
+        """Make another key of each record."""
+        node = self.plan.name(name, "KSTREAM-KEY-SELECT-")
+        return self.then(node, SelectKey(selector), self.serdes.losing_key(node, "selects new keys"), changes_key=True)
+
+    def peek(self, action: Callable[[K_co, V_co], object], *, name: str | None = None) -> KStream[K_co, V_co]:
+        """Call a function with each record, and send the record on."""
+        return self.then(self.plan.name(name, "KSTREAM-PEEK-"), Peek(action))
+
+    def foreach(self, action: Callable[[K_co, V_co], object], *, name: str | None = None) -> None:
+        """Call a function with each record; nothing comes after it."""
+        self.then(self.plan.name(name, "KSTREAM-FOREACH-"), Peek(action))
+
+    def split(self, *, name: str | None = None) -> BranchedKStream[K_co, V_co]:
+        """Begin to split the stream; see `BranchedKStream`.
+
+        Args:
+            name: Prefix of the branches' names.
+        """
+        from streamlet.dsl.branched import BranchedKStream  # it needs this module
+
+        return BranchedKStream(self, name)
+
+    def merge(self, other: KStream[KR, VR], *, name: str | None = None) -> KStream[K_co | KR, V_co | VR]:
+        """Put two streams together; there is no order between their records.
+
+        Serdes that both have in common are kept.
+        """
+        if other.plan is not self.plan:
+            raise TopologyError("the two streams come from different StreamsBuilders")
+        node = self.plan.name(name, "KSTREAM-MERGE-")
+        step = ProcessorStep(node, [self.step, other.step], PassThrough())
+        self.plan.add(step)
+        return KStream(
+            self.plan,
+            step,
+            self.serdes.merged(other.serdes, node),
+            self.sources | other.sources,
+            repartition_required=self.repartition_required or other.repartition_required,
+        )
+
+    # --- repartitioning, grouping -----------------------------------------------------------------------------------
+
+    def repartition(
+        self,
+        *,
+        key_serde: Serde[K_co] | None = None,
+        value_serde: Serde[V_co] | None = None,
+        partitions: int | None = None,
+        partitioner: Partitioner | None = None,
+        name: str | None = None,
+    ) -> KStream[K_co, V_co]:
+        """Send the stream through a topic of the application's own, ``<application.id>-<name>-repartition``.
+
+        Args:
+            key_serde: Default: inherited.
+            value_serde: Default: inherited.
+            partitions: Number of the topic's partitions; default: as many as the topics before it.
+            partitioner: Chooses the partition; default: by the hash of the key.
+            name: Name of the topic.
+        """
+        if partitions is not None and partitions < 1:
+            raise TopologyError(f"a topic has at least 1 partition, not {partitions}")
+        prefix = self.plan.name(name, "KSTREAM-REPARTITION-")
+        serdes = self.serdes.given(key_serde, value_serde)
+        step = insert_repartition(
+            self.plan, prefix, self.step, serdes, drops_null_keys=False, partitions=partitions, partitioner=partitioner
+        )
+        return KStream(self.plan, step, serdes, frozenset({step}))
+
+    def group_by_key(
+        self,
+        *,
+        key_serde: Serde[K_co] | None = None,
+        value_serde: Serde[V_co] | None = None,
+        name: str | None = None,
+    ) -> KGroupedStream[K_co, V_co]:
+        """Group the records by their keys; they are repartitioned only if keys may have changed.
+
+        Args:
+            key_serde: Default: inherited.
+            value_serde: Default: inherited.
+            name: Name of the repartition topic, if there is one.
+        """
+        return KGroupedStream(
+            self.plan,
+            self.step,
+            self.serdes.given(key_serde, value_serde),
+            self.sources,
+            repartition_required=self.repartition_required,
+            name=name,
+        )
+
+    def group_by(
+        self,
+        selector: Callable[[K_co, V_co], KR | None],
+        *,
+        key_serde: Serde[KR] | None = None,
+        value_serde: Serde[V_co] | None = None,
+        name: str | None = None,
+    ) -> KGroupedStream[KR, V_co]:
+        """Group the records by a new key; they are always repartitioned.
+
+        Args:
+            selector: From key and value to the key of the group; a record for which it returns None is dropped.
+            key_serde: Serde of the new key.
+            value_serde: Default: inherited.
+            name: Name of the repartition topic and of the node.
+        """
+        node = self.plan.name(name, "KSTREAM-KEY-SELECT-")
+        selected = self.then(
+            node, SelectKey(selector), self.serdes.losing_key(node, "selects new keys"), changes_key=True
+        )
+        serdes = selected.serdes.given(key_serde, value_serde)
+        return KGroupedStream(self.plan, selected.step, serdes, self.sources, repartition_required=True, name=name)
+
+    def to_table(
+        self: KStream[K, V], *, store: Store[V] = None, name: str | None = None
+    ) -> KTable[K, V]:
+        """Read the stream as a table: the last value of each key; a record without a value deletes, one without a key is dropped.
+
+        Args:
+            store: Name or options of the store; default: there is one only if something needs it.
+            name: Name of the node, and of the repartition topic if keys may have changed.
+        """
+        options = materialized(store)
+        node = self.plan.name(name, "KSTREAM-TOTABLE-")
+        serdes = self.serdes.given(value=options.value_serde)
+        pending = pending_store(self.plan, options, "KSTREAM-TOTABLE-", serdes)
+        parent, sources = self.step, self.sources
+        if self.repartition_required:
+            parent = insert_repartition(self.plan, node, self.step, serdes)
+            sources = frozenset({parent})
+        step = TableStep(
+            node,
+            [parent],
+            lambda step: ReadTable(step.store_in_use, step.sends_old_values),
+            store=pending,
+            materialized=options.name is not None,
+        )
+        self.plan.add(step)
+        return KTable(self.plan, step, serdes, sources, options.name)
+
+    # --- processors -------------------------------------------------------------------------------------------------
+
+    def process(
+        self,
+        supplier: Callable[[], Processor[K_co, V_co, KR, VR]],
+        *,
+        stores: Sequence[StoreBuilder[Any] | str] = (),
+        name: str | None = None,
+    ) -> KStream[KR, VR]:
+        """Run a processor of one's own.
+
+        Args:
+            supplier: The processor's class, or a function that returns a new one each time; each task has its own.
+            stores: Stores it uses beside those in its `stores`: builders, or names of stores added with `add_state_store`.
+            name: Name of the node.
+        """
+        node = self.plan.name(name, "KSTREAM-PROCESSOR-")
+        serdes = self.serdes.losing_both(node, "processes records")
+        return self._processed(node, supplier, stores, serdes, changes_key=True)
+
+    def process_values(
+        self,
+        supplier: Callable[[], FixedKeyProcessor[K_co, V_co, VR]],
+        *,
+        stores: Sequence[StoreBuilder[Any] | str] = (),
+        name: str | None = None,
+    ) -> KStream[K_co, VR]:
+        """Run a processor of one's own that leaves keys as they are, so that no repartitioning follows; see `process`."""
+        node = self.plan.name(name, "KSTREAM-PROCESSVALUES-")
+        return self._processed(
+            node, supplier, stores, self.serdes.losing_value(node, "processes values"), changes_key=False
+        )
+
+    def _processed(
+        self,
+        node: str,
+        supplier: Callable[[], Any],
+        stores: Sequence[StoreBuilder[Any] | str],
+        serdes: Serdes,
+        *,
+        changes_key: bool,
+    ) -> KStream[Any, Any]:
+        builders = [*stores_of(supplier, node), *(store for store in stores if not isinstance(store, str))]
+        step = ProcessorStep(
+            node,
+            [self.step],
+            ProcessorOperator(supplier),
+            stores=builders,
+            store_names=[store for store in stores if isinstance(store, str)],
+            changes_key=changes_key,
+        )
+        self.plan.add(step)
+        return KStream(
+            self.plan, step, serdes, self.sources, repartition_required=self.repartition_required or changes_key
+        )
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    @overload
+    def to(
+        self: KStream[K | None, V | None],
+        topic: Topic[K, V],
+        *,
+        partitioner: Partitioner | None = None,
+        name: str | None = None,
+    ) -> None: ...
+    @overload
+    def to(
+        self: KStream[K | None, V | None],
+        topic: Callable[[K, V, RecordMetadata | None], str],
+        *,
+        key_serde: Serde[K] | None = None,
+        value_serde: Serde[V] | None = None,
+        partitioner: Partitioner | None = None,
+        name: str | None = None,
+    ) -> None: ...
+    def to(
+        self,
+        topic: Topic[Any, Any] | Callable[[Any, Any, RecordMetadata | None], str],
+        *,
+        key_serde: Serde[Any] | None = None,
+        value_serde: Serde[Any] | None = None,
+        partitioner: Partitioner | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Write the records to a topic, with their timestamps and headers.
+
+        Args:
+            topic: The topic, or a function of key, value and origin that returns the name of an existing topic.
+            key_serde: With a function; default: inherited.
+            value_serde: With a function; default: inherited.
+            partitioner: From topic, key, value and number of partitions to the partition; default: by the hash of the key.
+            name: Name of the node.
+        """
+        if isinstance(topic, Topic):
+            if key_serde is not None or value_serde is not None:
+                raise TopologyError(f"to({topic.name!r}): the topic brings its serdes along; give none beside it")
+            serdes = Serdes(topic.key_serde, topic.value_serde)
+        elif callable(topic):
+            serdes = self.serdes.given(key_serde, value_serde)
+        else:
+            raise TopologyError(f"to() takes a Topic, or a function that returns a topic's name, not {topic!r}")
+        self.plan.add(SinkStep(self.plan.name(name, "KSTREAM-SINK-"), self.step, topic, serdes, partitioner))
+
+
+class SinkStep(Step):
+    """Becomes a sink node."""
+
+    def __init__(
+        self, name: str, parent: Step, topic: Topic[Any, Any] | Callable[..., str], serdes: Serdes, partitioner: Partitioner | None
+    ) -> None:
+        super().__init__(name, [parent])
+        self._topic = topic
+        self._serdes = serdes
+        self._partitioner = partitioner
+
+    def write(self, writer: Writer) -> None:
+        """Add the sink."""
+        fixed = self._topic if isinstance(self._topic, Topic) else None
+        writer.topology.add_node(
+            SinkNode(
+                self.name,
+                writer.outputs(self.parents),
+                None if fixed is None else fixed.name,
+                None if isinstance(self._topic, Topic) else self._topic,
+                writer.key_serde(self._serdes.key, self.name),
+                writer.value_serde(self._serdes.value, self.name),
+                self._partitioner,
+            )
+        )
+
+
+__all__ = ["KStream", "RepartitionStep", "SinkStep"]

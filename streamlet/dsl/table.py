@@ -1,0 +1,156 @@
+"""`KTable`: the latest value of each key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+
+from streamlet.dsl.materialized import PendingStore, Store, materialized
+from streamlet.dsl.plan import Plan, ProcessorStep, Step
+from streamlet.dsl.serde_flow import Serdes
+from streamlet.dsl.table_operators import DeriveTable, ToStream
+from streamlet.dsl.table_steps import DerivedTableStep, TableStep
+
+if TYPE_CHECKING:
+    from streamlet.dsl.stream import KStream
+
+K_co = TypeVar("K_co", covariant=True)
+V_co = TypeVar("V_co", covariant=True)
+KR = TypeVar("KR")
+VR = TypeVar("VR")
+
+
+class KTable(Generic[K_co, V_co]):
+    """A table: for each key its latest value, updated record by record.
+
+    Made by `StreamsBuilder.table`, `KStream.to_table` and aggregations. It has a store if it was given one, or if something
+    behind it needs one.
+
+    Attributes:
+        step: The step that sends its changes; for operators.
+        serdes: The serdes of its keys and values, as far as they are known; for operators.
+        sources: The source steps its records come from; for operators that need equal partitioning.
+        plan: The program; for operators.
+        queryable_name: Name of its store if it was given one.
+    """
+
+    def __init__(
+        self, plan: Plan, step: TableStep, serdes: Serdes, sources: frozenset[Step], queryable_name: str | None
+    ) -> None:
+        self.plan = plan
+        self.step = step
+        self.serdes = serdes
+        self.sources = sources
+        self.queryable_name = queryable_name
+
+    def filter(
+        self, predicate: Callable[[K_co, V_co], object], *, store: Store[Any] = None, name: str | None = None
+    ) -> KTable[K_co, V_co]:
+        """Keep the rows for which the predicate holds.
+
+        An update of a row that does not match goes on as a deletion, also if there was nothing to delete.
+
+        Args:
+            predicate: Of key and value; not called for deletions.
+            store: Keep the result in a store.
+            name: Name of the node.
+        """
+        return self._filter(predicate, True, store, name)
+
+    def filter_not(
+        self, predicate: Callable[[K_co, V_co], object], *, store: Store[Any] = None, name: str | None = None
+    ) -> KTable[K_co, V_co]:
+        """Keep the rows for which the predicate does not hold; see `filter`."""
+        return self._filter(predicate, False, store, name)
+
+    def _filter(
+        self, predicate: Callable[[Any, Any], object], keep: bool, store: Store[Any], name: str | None
+    ) -> KTable[K_co, V_co]:
+        def derive(key: Any, value: Any) -> Any:
+            return value if bool(predicate(key, value)) is keep else None
+
+        return self._derived("KTABLE-FILTER-", derive, store, name, drops_unseen=True, serdes=lambda _: self.serdes)
+
+    @overload
+    def map_values(
+        self,
+        mapper: Callable[[V_co], VR],
+        *,
+        with_key: Literal[False] = False,
+        store: Store[VR] = None,
+        name: str | None = None,
+    ) -> KTable[K_co, VR]: ...
+    @overload
+    def map_values(
+        self, mapper: Callable[[K_co, V_co], VR], *, with_key: Literal[True], store: Store[VR] = None, name: str | None = None
+    ) -> KTable[K_co, VR]: ...
+    def map_values(
+        self, mapper: Callable[..., Any], *, with_key: bool = False, store: Store[Any] = None, name: str | None = None
+    ) -> KTable[K_co, Any]:
+        """Make another value of each row.
+
+        The mapper must be pure: it may be called again to compute an old value. It is not called for deletions.
+
+        Args:
+            mapper: Of the value; of key and value if `with_key`.
+            with_key: Whether the mapper gets the key too.
+            store: Keep the result in a store.
+            name: Name of the node.
+        """
+
+        def derive(key: Any, value: Any) -> Any:
+            return mapper(key, value) if with_key else mapper(value)
+
+        return self._derived(
+            "KTABLE-MAPVALUES-",
+            derive,
+            store,
+            name,
+            drops_unseen=False,
+            serdes=lambda node: self.serdes.losing_value(node, "maps values"),
+        )
+
+    def _derived(
+        self,
+        prefix: str,
+        derive: Callable[[Any, Any], Any],
+        store: Store[Any],
+        name: str | None,
+        *,
+        drops_unseen: bool,
+        serdes: Callable[[str], Serdes],
+    ) -> KTable[Any, Any]:
+        options = materialized(store)
+        if store is not None and options.name is None:
+            self.plan.store_name(prefix)  # a number that Kafka Streams uses up, though an unnamed store is never made
+        node = self.plan.name(name, prefix)
+        known = serdes(node).given(value=options.value_serde)
+        pending = None if options.name is None else PendingStore(options.name, options, known)
+
+        def operator(step: TableStep) -> DeriveTable:
+            return DeriveTable(derive, step.store_in_use, step.sends_old_values, drops_unseen)
+
+        step = DerivedTableStep(node, self.step, operator, derive, store=pending)
+        self.plan.add(step)
+        return KTable(self.plan, step, known, self.sources, options.name)
+
+    @overload
+    def to_stream(self, *, name: str | None = None) -> KStream[K_co, V_co | None]: ...
+    @overload
+    def to_stream(
+        self, key_mapper: Callable[[K_co, V_co | None], KR], *, name: str | None = None
+    ) -> KStream[KR, V_co | None]: ...
+    def to_stream(self, key_mapper: Callable[[Any, Any], Any] | None = None, *, name: str | None = None) -> KStream[Any, Any]:
+        """Turn the table into the stream of its updates; a deletion is a record without a value.
+
+        Args:
+            key_mapper: From key and value (None for a deletion) to the stream's key; default: the table's.
+            name: Name of the node.
+        """
+        from streamlet.dsl.stream import KStream  # each makes the other
+
+        node = self.plan.name(name, "KTABLE-TOSTREAM-")
+        step = ProcessorStep(node, [self.step], ToStream())
+        self.plan.add(step)
+        stream: KStream[Any, Any] = KStream(self.plan, step, self.serdes, self.sources)
+        return stream if key_mapper is None else stream.select_key(key_mapper)
