@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from spigot_topologies.errors import WireError, show
@@ -42,7 +42,7 @@ def dumps(value: Any) -> bytes:
     Raises:
         WireError: `unwritable`: something inside has no form in EDN, or it is nested more than `MAX_DEPTH` deep.
     """
-    return _dumps(value, named=False)
+    return _dumps(value, _EXACT)
 
 
 def dumps_named(value: Any) -> bytes:
@@ -51,13 +51,13 @@ def dumps_named(value: Any) -> bytes:
     Raises:
         WireError: `unwritable`, as for `dumps`.
     """
-    return _dumps(value, named=True)
+    return _dumps(value, _NAMED)
 
 
-def _dumps(value: Any, *, named: bool) -> bytes:
+def _dumps(value: Any, style: _Style) -> bytes:
     parts: list[str] = []
     try:
-        _write(value, parts.append, named, 0)
+        _write(value, parts.append, style, 0)
         return "".join(parts).encode()
     except UnicodeEncodeError:
         raise WireError("unwritable", "a string with half a surrogate pair has no form in UTF-8") from None
@@ -65,65 +65,60 @@ def _dumps(value: Any, *, named: bool) -> bytes:
         raise _too_deep() from None
 
 
-def _write(value: Any, emit: Callable[[str], None], named: bool, depth: int) -> None:
+def _write(value: Any, emit: Callable[[str], None], style: _Style, depth: int) -> None:
+    atoms, keys = style
     kind = type(value)
-    write = _ATOMS.get(kind)
+    write = atoms.get(kind)
     if write is not None:
-        emit(_symbol_like(value) if named and kind is str and value[:1] == "?" else write(value))
+        emit(write(value))
         return
     if depth >= MAX_DEPTH:
         raise _too_deep()
     if kind is dict or kind is FrozenMap:
         before = "{"
         for key, item in value.items():
-            emit(before)
-            kind = type(key)
-            if kind is str:
-                emit(_key(key) if named else _string(key))
-            elif kind is Keyword:
-                emit(_keyword(key))
+            write = keys.get(type(key))
+            if write is not None:
+                before += write(key)
             else:
-                _write(key, emit, named, depth + 1)
-            emit(" ")
-            kind = type(item)
-            write = _ATOMS.get(kind)
-            if write is None or (named and kind is str):
-                _write(item, emit, named, depth + 1)
+                emit(before)
+                _write(key, emit, style, depth + 1)
+                before = ""
+            write = atoms.get(type(item))
+            if write is not None:
+                emit(f"{before} {write(item)}")
             else:
-                emit(write(item))
+                emit(before + " ")
+                _write(item, emit, style, depth + 1)
             before = ", "
         emit("}" if value else "{}")
     elif kind is list or kind is tuple or kind is Vector:
-        before = "(" if kind is tuple else "["
-        close = ")" if kind is tuple else "]"
-        if not value:
-            emit(before)
+        before, close = ("(", ")") if kind is tuple else ("[", "]")
         for item in value:
-            emit(before)
-            kind = type(item)
-            write = _ATOMS.get(kind)
-            if write is None or (named and kind is str):
-                _write(item, emit, named, depth + 1)
+            write = atoms.get(type(item))
+            if write is not None:
+                emit(before + write(item))
             else:
-                emit(write(item))
+                emit(before)
+                _write(item, emit, style, depth + 1)
             before = " "
-        emit(close)
+        emit(close if value else before + close)
     elif isinstance(value, set | frozenset):
         texts = []
         for item in value:
             parts: list[str] = []
-            _write(item, parts.append, named, depth + 1)
+            _write(item, parts.append, style, depth + 1)
             texts.append("".join(parts))
         emit("#{" + " ".join(sorted(texts)) + "}")  # sets have no order; one order gives equal bytes
     elif kind is Tagged:
         if not is_name(value.tag) or not value.tag[0].isalpha() or _BREAKS_TOKEN.search(value.tag):
             raise WireError("unwritable", f"not a tag: {show(value.tag)}")
         emit(f"#{value.tag} ")
-        _write(value.value, emit, named, depth + 1)
+        _write(value.value, emit, style, depth + 1)
     elif isinstance(value, _RARE):
         emit(next(_ATOMS[kind] for kind in _RARE if isinstance(value, kind))(value))
     else:
-        _write(_plain(value), emit, named, depth)
+        _write(_plain(value), emit, style, depth)
 
 
 def _plain(value: Any) -> Any:
@@ -192,8 +187,8 @@ def _is_symbol(text: str) -> bool:
     )
 
 
-def _symbol_like(value: str) -> str:
-    return value if is_plain_name(value) else _string(value)
+def _named_string(value: str) -> str:
+    return value if value[:1] == "?" and is_plain_name(value) else _string(value)
 
 
 def _key(value: str) -> str:
@@ -282,3 +277,8 @@ _ATOMS: dict[type, Callable[[Any], str]] = {
     Char: _char,
 }
 _RARE = (UUID, datetime, Decimal, Fraction)  # subclasses of these, a pandas Timestamp for example
+_Style: TypeAlias = tuple[dict[type, Callable[[Any], str]], dict[type, Callable[[Any], str]]]
+"""How atoms are written, and how they are written as keys of maps."""
+
+_EXACT: _Style = (_ATOMS, _ATOMS)
+_NAMED: _Style = ({**_ATOMS, str: _named_string}, {**_ATOMS, str: _key})
