@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -88,4 +89,67 @@ steps = st.tuples(
     results,
     errors,
 )
-scripts = st.lists(steps, max_size=40)
+scripts = st.lists(steps, min_size=4, max_size=40)
+
+
+# Hypothesis prefers small examples, which is what shrinking needs; these are larger ones, drawn from a seed.
+
+
+def random_plan(rng: Random, depth: int = 4) -> Any:
+    def child() -> Any:
+        return random_plan(rng, depth - 1)
+
+    def children() -> list[Any]:
+        return [child() for _ in range(rng.choice([1, 2, 2, 3, 3, 3] if rng.random() < 0.95 else [0]))]
+
+    def pairs(value: Any) -> dict[str, Any] | None:
+        return {rng.choice(SYMBOLS): value() for _ in range(rng.choice([0, 1, 1, 2]))} or None
+
+    def expression() -> Any:
+        roll = rng.random()
+        if roll < 0.01:
+            return ("my/boom",)
+        if roll < 0.7:
+            return get(rng.choice([*SYMBOLS, "r"]))
+        if roll < 0.9:
+            return rng.choice([1, "xy", [1, 2], [[3], [4, 5]], None, False, []])
+        return [expression(), {"k": expression()}]
+
+    def items() -> Any:
+        if rng.random() < 0.15:
+            return rng.choice([[], "ab", expression()])
+        return rng.choice([[1, 2], [1, 2, 3], [[4], [5, 6]], get(rng.choice(SYMBOLS))])
+
+    throttle = rng.choice([None, 1, 2])
+    kind = "task" if depth == 0 else rng.choice(GROUPS if depth > 2 else [*GROUPS, "task", "task", "task"])
+    if kind == "serial":
+        return serial(*children())
+    if kind == "parallel":
+        return parallel(*children(), throttle=throttle)
+    into = pairs(lambda: each(expression()))
+    if kind == "parallelize":
+        return parallelize(rng.choice(SYMBOLS), items(), do=child(), into=into, throttle=throttle)
+    if kind == "serialize":
+        return serialize(rng.choice(SYMBOLS), items(), do=child(), into=into)
+    if kind == "try":
+        return try_(child(), rng.choice([catch(rng.choice(SYMBOLS), child()), catch(child()), child()]))
+    if kind == "isolate":
+        return isolate(child(), binding=pairs(expression), commit=pairs(expression))
+    params = {"p": expression(), "q": [get(symbol) for symbol in SYMBOLS]}
+    return task(rng.choice("tu"), in_=params, out=pairs(expression))
+
+
+def random_script(rng: Random, length: int) -> list[Any]:
+    fail = rng.choice([0.0, 0.1, 0.3])
+    script = []
+    for _ in range(length):
+        script.append(("next", rng.randrange(10), None, {}) if rng.random() < 0.8 else ("rerun", 0, None, {}))
+        for _ in range(rng.choice([1, 1, 1, 2, 3])):
+            op = "fail" if rng.random() < fail else "again" if rng.random() < 0.1 else "succeed"
+            result = rng.choice([{"r": rng.randrange(100)}, {"r": [1, 2]}, {"r": [[3]], "?a": 9}, None])
+            script.append((op, rng.randrange(10), result, {"why": rng.randrange(100)}))
+    return script
+
+
+SYMBOLS = ["?a", "?b", "?c"]
+GROUPS = ["serial", "serial", "parallel", "parallelize", "serialize", "try", "try", "isolate"]

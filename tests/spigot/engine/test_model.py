@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 from uuid import UUID, uuid5
 
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from spigot_topologies.workflow import DEFAULT, DictParts, Task, Workflow, create
 from tests.spigot.engine.model import Model
-from tests.spigot.engine.plans import plans, scopes, scripts
+from tests.spigot.engine.plans import plans, random_plan, random_script, scopes, scripts
 
 RUN = UUID(int=7)
 
@@ -77,9 +79,21 @@ def in_portions(workflow: Workflow, limit: int) -> list[Task]:
             return tasks
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(plans, scopes, scripts)
 def test_engine_behaves_like_the_model(plan: Any, scope: Any, script: Any) -> None:
+    play(plan, scope, script)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32))
+def test_engine_behaves_like_the_model_in_larger_cases(seed: int) -> None:
+    rng = Random(seed)
+    plan = random_plan(rng)
+    play(plan, {"?a": [1, 2], "?b": [[3], [4]]}, random_script(rng, rng.choice([5, 10, 20])))
+
+
+def play(plan: Any, scope: Any, script: Any) -> None:
     model = Model(plan, scope, RUN)
     workflow = create(plan, scope, id=RUN, registry=REGISTRY)
     portions = create(plan, scope, id=RUN, registry=REGISTRY)
