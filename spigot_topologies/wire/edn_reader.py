@@ -352,12 +352,15 @@ def _read_char(token: str) -> Char:
 def _read_hash(token: str) -> Any:
     if token == "#_":
         return _Prefix(None)
-    if token[-1] == '"':
-        tag = token[1:5]
-        value = _read_tagged(tag, token[token.index('"') + 1 : -1])
-        if tag == "uuid":
-            _known.add(token, value)
+    if token[:7] == '#uuid "' and token[-1] == '"':  # as it is always written
+        try:
+            value = uuid_from_text(token[7:-1])
+        except ValueError as error:
+            raise _FaultError(str(error)) from None
+        _known.add(token, value)
         return value
+    if token[-1] == '"':
+        return _read_tagged(token[1:5], token[token.index('"') + 1 : -1])
     if token[:2] == "##":
         if token not in _SYMBOLIC:
             raise _FaultError(f"not a symbolic value: {show(token)}")

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spigot_topologies.errors import WireError, show
-from spigot_topologies.values import Char, FrozenMap, Keyword, Symbol, Tagged, Vector
+from spigot_topologies.values import Char, FrozenMap, Keyword, Symbol, Tagged, Vector, codec, tagged
 from spigot_topologies.values.tagged import CROWD, MAX_DEPTH, MAX_DIGITS, build_map, build_set
 from spigot_topologies.wire import edn
 from tests.spigot.wire.samples import load_samples, names, same, values
@@ -366,6 +366,10 @@ def test_named_writing() -> None:
 def test_what_clojure_wrote_goes_back_as_it_came(value: Any) -> None:
     text = edn.dumps(value)
     assert edn.dumps_named(edn.loads(text)) == text
+    through_state = codec.decode(codec.encode(edn.loads(text)))
+    assert edn.dumps_named(through_state) == text
+    through_json = tagged.loads(tagged.dumps(edn.loads(text)))
+    assert edn.dumps_named(through_json) == text
 
 
 def test_strings_of_clojure_stay_strings() -> None:
