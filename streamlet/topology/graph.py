@@ -232,7 +232,8 @@ class Topology:
 
     def add_node(self, node: Node) -> Self:
         """Add a node as it is; the other methods end here."""
-        check_name(node.name, "node")
+        if not isinstance(node.name, str) or not node.name or any(c in node.name for c in "\n,"):
+            raise TopologyError(f"{node.name!r} is no name for a node: use a text without commas and line breaks")
         if node.name in self._nodes:
             raise TopologyError(f"there is already a node {node.name!r}: give this one another name")
         if isinstance(node, SourceNode):
@@ -300,7 +301,7 @@ class Topology:
 
     @property
     def sub_topologies(self) -> tuple[SubTopology, ...]:
-        """The connected parts, numbered as Kafka Streams does: by the smallest name of their sources."""
+        """The connected parts, numbered in the order in which their first nodes were added."""
         return tuple(self._sub_topology(id, names) for id, names in enumerate(self._groups()))
 
     def describe(self) -> TopologyDescription:
@@ -321,7 +322,7 @@ class Topology:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _groups(self) -> list[frozenset[str]]:
-        """Unite nodes with their parents, and the users of each store; sources by name first, then the rest by name."""
+        """Unite nodes with their parents, and the users of each store, in the order in which their first nodes were added."""
         root = {name: name for name in self._nodes}
 
         def find(name: str) -> str:
@@ -336,8 +337,7 @@ class Topology:
             for store in node.stores if isinstance(node, ProcessorNode) else ():
                 root[find(user.setdefault(store, node.name))] = find(node.name)
         members: dict[str, set[str]] = {}
-        ordered = sorted(self._nodes, key=lambda name: (not isinstance(self._nodes[name], SourceNode), name))
-        for name in ordered:
+        for name in self._nodes:
             members.setdefault(find(name), set()).add(name)
         return [frozenset(group) for group in members.values()]
 
