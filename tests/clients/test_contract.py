@@ -573,7 +573,7 @@ def test_offsets_are_listed(lab: Lab) -> None:
         return lab.admin.list_offsets({place: spec})[place].result(PATIENCE_SECONDS).offset
 
     earliest, latest, newest = OFFSET_SPEC_EARLIEST, OFFSET_SPEC_LATEST, OFFSET_SPEC_MAX_TIMESTAMP
-    make: Callable[[int], OffsetSpec] = OffsetSpec  # type: ignore[assignment]  # making the abstract class gives a concrete one
+    make: Callable[[int], OffsetSpec] = OffsetSpec  # making the abstract class gives a concrete one
     specs = [make(number) for number in (earliest, latest, 1500, newest)]
     assert [listed(spec) for spec in specs] == [0, 3, 1, 1]
 
@@ -596,8 +596,13 @@ def test_an_active_groups_offsets_are_not_touched_from_outside(lab: Lab) -> None
     consumer.subscribe([topic])
     wait_for(lambda: consumer.poll(0.05) is None and bool(consumer.assignment()))
     wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0, 7)])
-    answer = lab.admin.alter_consumer_group_offsets([wanted])[group].result(PATIENCE_SECONDS)
-    assert [p.error.code() for p in answer.topic_partitions or [] if p.error] == [KafkaError.UNKNOWN_MEMBER_ID]
+    # librdkafka answers by partition, in an attribute that Python cannot set: the embedded log fails the future.
+    try:
+        answer = lab.admin.alter_consumer_group_offsets([wanted])[group].result(PATIENCE_SECONDS)
+        refused = [p.error for p in answer.topic_partitions or []]
+    except KafkaException as failure:
+        refused = [failure.args[0]]
+    assert [error.code() for error in refused if error] == [KafkaError.UNKNOWN_MEMBER_ID]
     with pytest.raises(KafkaException) as raised:
         lab.admin.delete_consumer_groups([group])[group].result(PATIENCE_SECONDS)
     assert code_of(raised) == KafkaError.NON_EMPTY_GROUP

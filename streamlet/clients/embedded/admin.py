@@ -240,16 +240,11 @@ class AdminClient:
     def alter_consumer_group_offsets(
         self, alter_consumer_group_offsets_request: list[ConsumerGroupTopicPartitions], **_: object
     ) -> dict[str, Future[ConsumerGroupTopicPartitions]]:
-        """Set a group's offsets; while it has members each partition comes back with the error UNKNOWN_MEMBER_ID."""
+        """Set a group's offsets; refused (UNKNOWN_MEMBER_ID, by the future) while it has members."""
 
         def alter(request: ConsumerGroupTopicPartitions) -> ConsumerGroupTopicPartitions:
+            self._refuse_active(request.group_id, KafkaError.UNKNOWN_MEMBER_ID)
             partitions = request.topic_partitions or []
-            try:
-                self._refuse_active(request.group_id, KafkaError.UNKNOWN_MEMBER_ID)
-            except KafkaException as refused:
-                for p in partitions:
-                    p.error = refused.args[0]
-                return ConsumerGroupTopicPartitions(request.group_id, partitions)
             self._log.commit_offsets(request.group_id, [group_offset(p) for p in partitions])
             return ConsumerGroupTopicPartitions(request.group_id, partitions)
 

@@ -174,7 +174,7 @@ class Consumer:
         return [TopicPartition(topic, number) for topic, number in self._fetches]
 
     def pause(self, partitions: list[TopicPartition]) -> None:
-        """Hand out nothing from these until `resume`; unassigned ones carry an error in the list given."""
+        """Hand out nothing from these until `resume`; unassigned ones are passed over."""
         self._set_paused(partitions, True)
 
     def resume(self, partitions: list[TopicPartition]) -> None:
@@ -445,15 +445,20 @@ class Consumer:
         return found.start, found.stable if self._read_committed else found.end
 
     def offsets_for_times(self, partitions: list[TopicPartition], timeout: float = -1) -> list[TopicPartition]:
-        """For each partition the first offset whose timestamp is at least its ``offset`` (ms); -1 for none."""
+        """For each partition the first offset whose timestamp is at least its ``offset`` (ms); -1 for none.
+
+        Raises:
+            KafkaException: _UNKNOWN_PARTITION.
+        """
         self._check_open()
         result = []
         for p in partitions:
             answer = TopicPartition(p.topic, p.partition, OFFSET_END)
             found = self._log.partition(p.topic, p.partition)
             if found is None:
-                answer.error = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
-            elif (hit := self._log.offset_for_time(found, p.offset)) is not None:
+                text = f"Failed to get offsets: {p.topic}[{p.partition}] does not exist"
+                raise _error(KafkaError._UNKNOWN_PARTITION, text)
+            if (hit := self._log.offset_for_time(found, p.offset)) is not None:
                 answer.offset = hit[0]
             result.append(answer)
         return result
@@ -520,9 +525,7 @@ class Consumer:
         self._check_open()
         for p in partitions:
             fetch = self._fetches.get((p.topic, p.partition))
-            if fetch is None:
-                p.error = KafkaError(KafkaError._UNKNOWN_PARTITION)
-            else:
+            if fetch is not None:
                 fetch.paused = paused
         self._drained_version = -1
 
