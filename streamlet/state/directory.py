@@ -44,12 +44,11 @@ class StateDirectory:
         try:
             (self.path / _TASKS).mkdir(parents=True, exist_ok=True)
             self._lock: IO[str] | None = self._acquire()
-            self.process_id = self._read(_PROCESS, "process_id") or self._write(
-                _PROCESS, "process_id", uuid.uuid4().hex
-            )
+            self.process_id = self._process_id()
         except OSError as error:
             raise StateStoreError(
-                f"the state directory {self.path} cannot be used: {error}. Set state.dir to a directory that can be written"
+                f"the state directory {self.path} cannot be used: {error}. "
+                f"Set state.dir to a directory that can be written"
             ) from error
 
     def _acquire(self) -> IO[str]:
@@ -71,6 +70,13 @@ class StateDirectory:
         file.flush()
         return file
 
+    def _process_id(self) -> str:
+        try:
+            return self._read(_PROCESS, "process_id") or self._write(_PROCESS, "process_id", uuid.uuid4().hex)
+        except BaseException:
+            self.close()
+            raise
+
     def check_log(self, cluster_id: str) -> None:
         """Check that the state belongs to this log; the first log to be named becomes the one it belongs to.
 
@@ -82,8 +88,8 @@ class StateDirectory:
             self._write(_LOG, "cluster_id", cluster_id)
         elif known != cluster_id:
             raise StateMismatchError(
-                f"the state in {self.path} belongs to the log {known!r}, but bootstrap.servers leads to {cluster_id!r}. "
-                f"If the log was deleted or exchanged on purpose, delete the directory; "
+                f"the state in {self.path} belongs to log {known!r}, but bootstrap.servers leads to {cluster_id!r}: "
+                f"if the log was deleted or exchanged on purpose, delete the directory; "
                 f"otherwise correct bootstrap.servers, or set another state.dir"
             )
 
@@ -95,11 +101,22 @@ class StateDirectory:
 
     def existing_tasks(self) -> list[TaskId]:
         """Return the tasks that have a directory, in order."""
-        return sorted(TaskId.parse(entry.name) for entry in (self.path / _TASKS).iterdir() if _is_task(entry.name))
+        names = [entry.name for entry in (self.path / _TASKS).iterdir()]
+        return sorted(TaskId.parse(name) for name in names if _is_task(name))
 
     def delete_task(self, task: TaskId) -> None:
-        """Delete a task's directory, if there is one; its state must be closed."""
-        shutil.rmtree(self.path / _TASKS / str(task), ignore_errors=True)
+        """Delete a task's directory, if there is one; its state must be closed.
+
+        Raises:
+            StateStoreError: If it cannot be deleted.
+        """
+        directory = self.path / _TASKS / str(task)
+        try:
+            shutil.rmtree(directory)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StateStoreError(f"the state of task {task} in {directory} cannot be deleted: {error}") from error
 
     def clean_up(self, older_than_ms: int, in_use: Container[TaskId] = ()) -> list[TaskId]:
         """Delete the directories of tasks that nobody wrote to for a time.
@@ -128,7 +145,8 @@ class StateDirectory:
         return max(times) // 1_000_000
 
     def close(self) -> None:
-        """Give the directory up; allowed more than once. The file stays: deleting it would let two processes lock two files."""
+        """Give the directory up; allowed more than once."""
+        # The file stays: if it were deleted, two processes could lock two files.
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -140,7 +158,7 @@ class StateDirectory:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise StateStoreError(
-                f"{self.path / name} is damaged ({error}): delete it, or the whole directory"
+                f"{self.path / name} is damaged ({error}): delete it, or all of the directory"
             ) from error
 
     def _write(self, name: str, key: str, value: str) -> str:

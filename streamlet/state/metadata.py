@@ -93,7 +93,8 @@ class StoreMetadata:
         if not (self.logging and there.logging):
             raise StateMismatchError(
                 f"store {self.store!r} in {directory} is {was}, but this program needs {wanted}, and there is no "
-                f"changelog to rebuild it from: go back to the program that wrote it, or delete the directory and with it the data"
+                f"changelog to rebuild it from: go back to the program that wrote it, "
+                f"or delete the directory and with it the data"
             )
         _log.warning("store %r in %s is %s; it is rebuilt from its changelog as %s", self.store, directory, was, wanted)
         database.write([], {position_key(self.store): None})

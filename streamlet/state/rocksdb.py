@@ -1,11 +1,12 @@
 """RocksDB through rocksdict: the only module that touches it. `tests/state/test_rocksdb.py` pins the traps.
 
 - A `ReadOptions.set_iterate_lower_bound` sets the *upper* bound: scans start by `from_key` and end, backwards, by hand.
-- A column-family view that outlives `close` answers None without an error, an iterator goes on, and either (also a
+- A column-family view that outlives `close` answers as if nothing had happened, an iterator goes on, and either (also a
   bound method or a handle of it) keeps the lock of the directory: everything that was handed out is known here and is
   let go at close.
 - Column families that are not named in `open`, or named without options, have no part in the shared cache: all of them
   are listed and opened with the same options.
+- An iterator does not keep its `ReadOptions` alive, although it goes on reading their bound: the scan holds both.
 - A write holds the interpreter lock: batches are small.
 """
 
@@ -23,9 +24,12 @@ from streamlet.errors import InvalidStateStoreError, StateStoreError
 from streamlet.state.backend import Backend, Changes, Database
 
 BATCH = 5_000
-"""Entries per write: RocksDB's binding holds the interpreter lock for about 1 µs an entry."""
+"""Most entries per write: RocksDB's binding holds the interpreter lock for about 1 µs an entry."""
+_BATCH_BYTES = 1 << 20  # and most bytes, as a write buffer takes in a batch as a whole
+_ENTRY_BYTES = _BATCH_BYTES // BATCH  # what an entry counts for beside its value
 _MAX_WAL_BYTES = 32 << 20
 _ARENA_BYTES = 64 << 10
+_MIN_WRITE_BUFFER = 512 << 10
 _METADATA_FAMILY = "default"
 
 
@@ -39,6 +43,7 @@ class SharedCache:
 
     def __init__(self, *, cache_bytes: int, write_buffer_bytes: int) -> None:
         self._cache = Cache(cache_bytes)
+        self._write_buffer_bytes = max(_MIN_WRITE_BUFFER, write_buffer_bytes // 4)
         # Never allow_stall: the writer would wait for a flush that other databases have to do.
         self._write_buffers = WriteBufferManager.new_write_buffer_manager_with_cache(
             write_buffer_bytes, False, self._cache
@@ -61,6 +66,9 @@ class SharedCache:
         options.create_missing_column_families(True)
         options.set_block_based_table_factory(table)
         options.set_write_buffer_manager(self._write_buffers)
+        # Two of them for each family: its own writes wait when the second one is full before the first one is on disk.
+        options.set_write_buffer_size(self._write_buffer_bytes)
+        options.set_max_write_buffer_number(2)
         options.set_arena_block_size(_ARENA_BYTES)  # a write buffer with little in it takes little
         options.set_max_total_wal_size(_MAX_WAL_BYTES)
         options.set_keep_log_file_num(1)
@@ -109,32 +117,28 @@ class RocksDatabase(Database):
         return value
 
     def write(self, changes: Sequence[Changes], metadata: Mapping[bytes, bytes | None]) -> None:
-        """Apply changes in batches of at most `BATCH` entries; the last one carries the metadata.
+        """Apply changes in batches of at most `BATCH` entries and about a megabyte; the last one carries the metadata.
 
         Raises:
             StateStoreError: If RocksDB cannot write, for example because the disk is full.
         """
         db = self._open()
         try:
-            batch, room = WriteBatch(raw_mode=True), BATCH
+            batch, room = WriteBatch(raw_mode=True), _BATCH_BYTES
             for change in changes:
                 handle = self._families[_family_name(change.family)].handle
                 for low, high in change.dropped:
                     batch.delete_range(low, high, handle)
-                entries, start = change.entries, 0
-                while start < len(entries):
-                    if not room:
+                for key, value in change.entries:
+                    if value is None:
+                        batch.delete(key, handle)
+                        room -= _ENTRY_BYTES
+                    else:
+                        batch.put(key, value, handle)
+                        room -= _ENTRY_BYTES + len(value)
+                    if room < 0:
                         db.write(batch)
-                        batch, room = WriteBatch(raw_mode=True), BATCH
-                    put, delete = batch.put, batch.delete
-                    part = entries[start : start + room]
-                    for key, value in part:
-                        if value is None:
-                            delete(key, handle)
-                        else:
-                            put(key, value, handle)
-                    start += len(part)
-                    room -= len(part)
+                        batch, room = WriteBatch(raw_mode=True), _BATCH_BYTES
             for key, value in metadata.items():
                 if value is None:
                     batch.delete(key)
@@ -214,16 +218,15 @@ class RocksBackend(Backend):
             if view is None:
                 self.fail_closed()
             if upper == b"":  # to RocksDB an empty bound is no bound
-                return _RocksScan(self, iter(()), None)
+                return _RocksScan(self, iter(()), None, None)
             options = None
             if upper is not None:
                 options = ReadOptions()
                 options.set_iterate_upper_bound(upper)
             if reverse:
-                items = view.items(backwards=True, read_opt=options)
-                scan = _RocksScan(self, items, lower)
+                scan = _RocksScan(self, view.items(backwards=True, read_opt=options), lower, options)
             else:
-                scan = _RocksScan(self, view.items(from_key=lower, read_opt=options), None)
+                scan = _RocksScan(self, view.items(from_key=lower, read_opt=options), None, options)
             self._scans.add(scan)
             return scan
 
@@ -264,12 +267,13 @@ class RocksBackend(Backend):
 class _RocksScan:
     """An iterator of RocksDB that can be taken away."""
 
-    __slots__ = ("__weakref__", "_backend", "_items", "_lower")
+    __slots__ = ("__weakref__", "_backend", "_items", "_lower", "_options")
 
-    def __init__(self, backend: RocksBackend, items: Any, lower: bytes | None) -> None:
+    def __init__(self, backend: RocksBackend, items: Any, lower: bytes | None, options: Any) -> None:
         self._backend = backend
         self._items: Any = items
         self._lower = lower
+        self._options = options  # the iterator reads the bound in there, but does not keep it alive
 
     def __iter__(self) -> _RocksScan:
         return self

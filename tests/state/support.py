@@ -1,0 +1,75 @@
+"""What the tests of the stores share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamlet.serdes import FunctionSerde, Serde, bytes_, string
+from streamlet.state import ChangelogRecord, Position, StateMemory, StoreBuilder, TaskState
+
+RECORDINGS = Path(__file__).parents[2].parent / "shared" / "kafka_streams"
+
+mutable: Serde[Any] = FunctionSerde("mutable", lambda value: value.encode(), bytes.decode, immutable=False)
+"""Text that the stores have to keep as bytes."""
+
+
+def position(offset: int) -> Position:
+    return Position(offset, leader_epoch=1, topic_id="topic", committed_at=1_000)
+
+
+class Harness:
+    """A task's state beside a log that keeps what was committed, as a stream thread and a changelog would."""
+
+    def __init__(self, builders: Sequence[StoreBuilder[Any]], directory: Path | None) -> None:
+        self.builders = builders
+        self.directory = directory
+        self.memory = StateMemory(64 << 20)
+        self.now = 0
+        self.logs: dict[str, list[ChangelogRecord]] = {builder.name: [] for builder in builders}
+        self.state = self.opened()
+
+    def opened(self) -> TaskState:
+        return TaskState.open(self.builders, directory=self.directory, memory=self.memory, timestamp=lambda: self.now)
+
+    def store(self, name: str | None = None) -> Any:
+        return self.state.store(name or self.builders[0].name)
+
+    def commit(self) -> dict[str, list[ChangelogRecord]]:
+        changes = dict(self.state.changes())
+        for name, records in changes.items():
+            self.logs[name].extend(records)
+        self.state.commit({name: position(len(log)) for name, log in self.logs.items()})
+        return changes
+
+    def crash(self) -> None:
+        """Drop everything uncommitted and open the state again, restoring what the log has more."""
+        self.state.close()
+        self.state = self.opened()
+        self.restore()
+
+    def restore(self) -> None:
+        for name, log in self.logs.items():
+            known = self.state.position(name)
+            start = known.offset if known else 0
+            if start < len(log):
+                self.state.restore(name, log[start:], position(len(log)))
+
+    def close(self) -> None:
+        self.state.close()
+
+
+def recorded(file: str) -> Any:
+    path = RECORDINGS / file
+    if not path.exists():
+        pytest.skip(f"recordings of Kafka Streams are not at {path}")
+    return json.loads(path.read_text())
+
+
+Opener = Callable[..., Harness]
+
+__all__ = ["Harness", "Opener", "bytes_", "mutable", "position", "recorded", "string"]
