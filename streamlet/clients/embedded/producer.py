@@ -1,6 +1,7 @@
 """The embedded log's producer: the part of ``confluent_kafka.Producer`` that streamlet uses, and its behaviour.
 
-Records queue until a batch is full, the linger is over, or ``flush`` is called, and are then written in one step.
+Records queue until a batch is full, the linger is over, or ``flush`` is called, and are then written in one step. The
+queue is never full: the thread that fills a batch writes it.
 Within a transaction they stay with the producer until ``commit_transaction``, which writes them and the consumer
 offsets in one SQLite transaction. Their offsets, hence their delivery reports, are known only then: the callbacks run
 inside ``commit_transaction``.
@@ -32,8 +33,8 @@ from streamlet.clients.embedded.options import Options
 logger = logging.getLogger(__name__)
 
 Report: TypeAlias = "tuple[DeliveryCallback, KafkaError | None, Message]"
-# Topic, partition, key, value, timestamp, headers, delivery callback.
-Queued: TypeAlias = "tuple[str, int, bytes | None, bytes | None, int, Headers | None, DeliveryCallback | None]"
+# Partition, key, value, timestamp, headers, delivery callback.
+Queued: TypeAlias = "tuple[Partition, bytes | None, bytes | None, int, Headers | None, DeliveryCallback | None]"
 
 Batch: TypeAlias = "tuple[Partition, list[Queued]]"
 
@@ -64,7 +65,6 @@ class Producer:
         self._on_delivery: DeliveryCallback | None = config.get("on_delivery")
         self._only_errors = options.flag("delivery.report.only.error", False)
         self._max_bytes = options.whole("message.max.bytes", 1_000_000, least=1000)
-        self._max_queued = options.whole("queue.buffering.max.messages", 100_000, least=0) or 2**31
         self._linger_seconds = options.number("linger.ms", 5, least=0) / 1000
         self._batch_records = options.whole("batch.num.messages", 10_000, least=1)
         self._batch_bytes = options.whole("batch.size", 1_000_000, least=1)
@@ -112,7 +112,6 @@ class Producer:
             headers: A mapping or pairs.
 
         Raises:
-            BufferError: The queue is full: `poll`, then try again.
             KafkaException: _STATE outside a transaction, MSG_SIZE_TOO_LARGE, _UNKNOWN_PARTITION, _FATAL when fenced.
             TypeError: A value of another type.
         """
@@ -142,12 +141,9 @@ class Producer:
             self._check_may_produce()
         elif not queue:
             self._broker.keeper.linger(self, self._linger_seconds)
-        if len(queue) >= self._max_queued:
-            raise BufferError("Local: Queue full")
         queue.append(
             (
-                topic,
-                partition,
+                found.partitions[partition],
                 key,
                 value,
                 timestamp or int(time.time() * 1000),
@@ -209,22 +205,23 @@ class Producer:
         queue = self._queue
         popleft = queue.popleft
         self._queued_bytes = 0
-        grouped: dict[tuple[str, int], list[Queued]] = {}
+        grouped: dict[Partition, list[Queued]] = {}
         for _ in range(len(queue)):
             record = popleft()
-            place = record[:2]
-            if place in grouped:
-                grouped[place].append(record)
+            partition = record[0]
+            if partition in grouped:
+                grouped[partition].append(record)
             else:
-                grouped[place] = [record]
+                grouped[partition] = [record]
         self._sticky.clear()
-        writes = []
-        for (name, number), queued in grouped.items():
-            topic = self._topics.get(name)
-            if topic is None or topic.dropped:
-                topic = self._find_topic(name)
-            writes.append((topic.partitions[number], queued))
-        return writes
+        return [(self._alive(partition), queued) for partition, queued in grouped.items()]
+
+    def _alive(self, partition: Partition) -> Partition:
+        """The partition, or the one of that number of the topic that was made anew."""
+        if not partition.topic.dropped:
+            return partition
+        partitions = self._find_topic(partition.topic.name).partitions
+        return partitions[partition.number % len(partitions)]
 
     def _without_refused(self, partition: Partition, queued: list[Queued]) -> list[Queued]:
         """The records that the topic takes; the others are reported."""
@@ -233,10 +230,10 @@ class Producer:
             largest = topic.max_bytes - _RECORD_OVERHEAD
             text = f"{partition!r}: larger than the topic's max.message.bytes, {topic.max_bytes}"
             error = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, text)
-            queued = self._refuse(queued, lambda r: len(r[2] or b"") + len(r[3] or b"") > largest, error)
+            queued = self._refuse(queued, lambda r: len(r[1] or b"") + len(r[2] or b"") > largest, error)
         if topic.config.get("cleanup.policy") == "compact":
             error = KafkaError(KafkaError.INVALID_RECORD, f"{partition!r}: a record of a compacted topic needs a key")
-            queued = self._refuse(queued, lambda r: r[2] is None, error)
+            queued = self._refuse(queued, lambda r: r[1] is None, error)
         return queued
 
     def _refuse(self, queued: list[Queued], bad: Callable[[Queued], bool], error: KafkaError) -> list[Queued]:
@@ -256,15 +253,15 @@ class Producer:
             topic, number, stamp, epoch = partition.topic.name, partition.number, partition.topic.stamp, partition.epoch
             reports: list[Report] = [
                 (callback, None, Message(topic, number, base + at, key, value, time, headers, stamp, epoch))
-                for at, ((_, _, key, value, _, headers, callback), time) in enumerate(zip(queued, records.timestamps))
+                for at, ((_, key, value, _, headers, callback), time) in enumerate(zip(queued, records.timestamps))
                 if callback is not None
             ]
             self._enqueue(reports)
 
     def _report(self, queued: list[Queued], error: KafkaError) -> None:
         reports: list[Report] = [
-            (callback, error, Message(topic, number, None, key, value, time, headers, 1, None))
-            for topic, number, key, value, time, headers, callback in queued
+            (callback, error, Message(at.topic.name, at.number, None, key, value, time, headers, 1, None))
+            for at, key, value, time, headers, callback in queued
             if callback is not None
         ]
         self._enqueue(reports)
@@ -502,7 +499,7 @@ class Producer:
 
 
 def _records(queued: list[Queued]) -> Records:
-    _, _, keys, values, timestamps, headers, _ = zip(*queued)
+    _, keys, values, timestamps, headers, _ = zip(*queued)
     # Offsets come with the append; until then a range says that they have no holes.
     return Records(range(len(queued)), keys, values, timestamps, headers if any(headers) else None)
 
