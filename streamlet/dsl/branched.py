@@ -80,6 +80,7 @@ class BranchedKStream(Generic[K_co, V_co]):
         if any(name == known for _, known in self._branches):
             raise TopologyError(f"{self._splitter} has a branch {name!r} already")
         self._branches.append((predicate, name))
+        self._plan.number(name)  # each branch uses up a number, though it is not called by it
         step = ProcessorStep(name, [self._step], PassThrough())
         self._plan.add(step)
         stream = self._stream

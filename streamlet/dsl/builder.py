@@ -82,8 +82,8 @@ class StreamsBuilder:
         options = materialized(store)
         serdes = Serdes(topic.key_serde, options.value_serde or topic.value_serde)
         pending = pending_store(self.plan, options, topic.name + "-", serdes)
-        source_name = self.plan.name(name, "KSTREAM-SOURCE-")
-        node = self.plan.suffixed_name(name, "-table-source", "KTABLE-SOURCE-")
+        source_name = self.plan.suffixed_name(name, "-source", "KSTREAM-SOURCE-")
+        node = self.plan.name(name, "KTABLE-SOURCE-")
         source = self._source(source_name, topic, timestamp_extractor, auto_offset_reset)
         step = TableStep(
             node,

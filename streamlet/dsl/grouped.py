@@ -16,7 +16,6 @@ from streamlet.dsl.table import KTable
 from streamlet.dsl.table_steps import TableStep
 from streamlet.processor.operator import Forward, NodeContext, Operator
 from streamlet.records import Headers
-from streamlet.state import ValueAndTimestamp
 
 K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
@@ -36,22 +35,25 @@ class Count(Operator):
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
         store, sends_old = context.store(self.store), self.sends_old
-        get, put, dropped = store.get, store.put, context.dropped
-        new_tuple = tuple.__new__
+        get, put, dropped, failed = store.fast_get, store.fast_put, context.dropped, context.failed
 
         def count(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             if key is None or value is None:
                 dropped("null key or value")
                 return
-            row = get(key)
-            if row is None:
-                old = 0
-            else:
-                old, before = row
-                if before > timestamp:
-                    timestamp = before
-            new = old + 1
-            put(key, new_tuple(ValueAndTimestamp, (new, timestamp)))  # half the cost of calling the class
+            try:
+                row = get(key)
+                if row is None:
+                    old = 0
+                else:
+                    old, before = row
+                    if before > timestamp:
+                        timestamp = before
+                new = old + 1
+                put(key, new, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp, headers)
+                return
             forward(key, (new, old if sends_old else None, True), timestamp, headers)
 
         return count
@@ -68,7 +70,7 @@ class Reduce(Operator):
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
         store, sends_old, reducer = context.store(self.store), self.sends_old, self.reducer
-        get, put, dropped, failed = store.get, store.put, context.dropped, context.failed
+        get, put, dropped, failed = store.fast_get, store.fast_put, context.dropped, context.failed
 
         def reduce(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             if key is None or value is None:
@@ -81,7 +83,9 @@ class Reduce(Operator):
                 else:
                     old, before = row
                     new, time = reducer(old, value), max(before, timestamp)
-                put(key, None if new is None else ValueAndTimestamp(new, time))
+                    if sends_old and new is old:  # changed in place: what it was is only in the store
+                        old = get(key)[0]
+                put(key, new, time)
             except Exception as error:
                 failed(error, key, value, timestamp, headers)
                 return
@@ -103,7 +107,7 @@ class Aggregate(Operator):
         """Return the function."""
         store, sends_old = context.store(self.store), self.sends_old
         initializer, aggregator = self.initializer, self.aggregator
-        get, put, dropped, failed = store.get, store.put, context.dropped, context.failed
+        get, put, dropped, failed = store.fast_get, store.fast_put, context.dropped, context.failed
 
         def aggregate(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             if key is None or value is None:
@@ -117,7 +121,9 @@ class Aggregate(Operator):
                     old, before = row
                     time = max(before, timestamp)
                 new = aggregator(key, value, old)
-                put(key, None if new is None else ValueAndTimestamp(new, time))
+                if sends_old and new is old:  # changed in place: what it was is only in the store
+                    old = initializer() if row is None else get(key)[0]
+                put(key, new, time)
             except Exception as error:
                 failed(error, key, value, timestamp, headers)
                 return

@@ -40,9 +40,12 @@ class Step:
         name: Name of the node it becomes.
         parents: Steps whose records it receives.
         changes_key: Whether records behind it may have other keys than before it.
+        accepts_null_keys: Whether it makes something of records without a key, so that no repartitioning before it may drop them (left and
+            outer joins, KIP-962).
     """
 
     changes_key = False
+    accepts_null_keys = False
 
     def __init__(self, name: str, parents: Iterable[Step] = ()) -> None:
         self.name = name
@@ -113,7 +116,15 @@ class Plan:
         return name
 
     def name(self, given: str | None, prefix: str) -> str:
-        """Return the name that the user gave, or the next generated one. A given name uses up no number."""
+        """Return the name that the user gave, or the next generated one. A number is used up either way, as in Kafka Streams."""
+        generated = self.number(prefix)
+        return check_name(given, "node") if given is not None else generated
+
+    def own_name(self, given: str | None, prefix: str) -> str:
+        """Return the name that the user gave, or the next generated one; for the operators where a given name uses up no number.
+
+        In Kafka Streams these are `process`, `process_values`, `repartition` and `suppress`.
+        """
         return check_name(given, "node") if given is not None else self.number(prefix)
 
     def suffixed_name(self, given: str | None, suffix: str, prefix: str) -> str:
@@ -136,6 +147,16 @@ class Plan:
     def copartition(self, sources: Iterable[Step]) -> None:
         """Demand that the topics of these source steps have equal numbers of partitions."""
         self._copartitioned.append(tuple(sources))
+
+    def accepts_null_keys_behind(self, step: Step) -> bool:
+        """Tell whether any step behind this one, however far, accepts records without a key."""
+        behind = {step}
+        for other in self._steps:  # parents come before children
+            if behind.intersection(other.parents):
+                if other.accepts_null_keys:
+                    return True
+                behind.add(other)
+        return False
 
     @property
     def steps(self) -> tuple[Step, ...]:

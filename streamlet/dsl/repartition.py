@@ -7,7 +7,7 @@ from typing import Any
 
 from streamlet.dsl.plan import Plan, Step, Writer
 from streamlet.dsl.serde_flow import Serdes
-from streamlet.dsl.stateless import DropNullKeys
+from streamlet.dsl.stateless import DropNullKeys, PassThrough
 from streamlet.topology.nodes import REPARTITION, InternalTopic, Partitioner, ProcessorNode, SinkNode, SourceNode
 
 _GENERATED = re.compile(r"K(STREAM|TABLE).*-\d{10}")
@@ -16,8 +16,7 @@ _GENERATED = re.compile(r"K(STREAM|TABLE).*-\d{10}")
 class RepartitionStep(Step):
     """Becomes a sink, a source, and between the stream and the sink a filter that drops records without a key.
 
-    Attributes:
-        drops_null_keys: Whether there is that filter; operators that let null keys pass (KIP-962) may turn it off.
+    The filter lets them pass if a step behind accepts them (KIP-962).
     """
 
     def __init__(
@@ -27,7 +26,6 @@ class RepartitionStep(Step):
         parent: Step,
         serdes: Serdes,
         *,
-        drops_null_keys: bool,
         partitions: int | None = None,
         partitioner: Partitioner | None = None,
     ) -> None:
@@ -37,7 +35,6 @@ class RepartitionStep(Step):
         if not _GENERATED.fullmatch(prefix):
             sink, filter, source = f"{self.topic}-sink", f"{self.topic}-filter", f"{self.topic}-source"
         super().__init__(source, [parent])
-        self.drops_null_keys = drops_null_keys
         self._sink, self._filter = sink, filter
         self._serdes = serdes
         self._partitions = partitions
@@ -48,12 +45,10 @@ class RepartitionStep(Step):
         topology = writer.topology
         key_serde = writer.key_serde(self._serdes.key, self._sink)
         value_serde = writer.value_serde(self._serdes.value, self._sink)
-        parents = writer.outputs(self.parents)
-        if self.drops_null_keys:
-            topology.add_node(ProcessorNode(self._filter, DropNullKeys(), parents))
-            parents = (self._filter,)
+        filter = PassThrough() if writer.plan.accepts_null_keys_behind(self) else DropNullKeys()
+        topology.add_node(ProcessorNode(self._filter, filter, writer.outputs(self.parents)))
         topology.add_internal_topic(InternalTopic(self.topic, self._partitions))
-        topology.add_node(SinkNode(self._sink, parents, self.topic, None, key_serde, value_serde, self._partitioner))
+        topology.add_node(SinkNode(self._sink, (self._filter,), self.topic, None, key_serde, value_serde, self._partitioner))
         topology.add_node(SourceNode(self.name, (self.topic,), None, key_serde, value_serde))
 
 
@@ -67,6 +62,6 @@ def insert_repartition(plan: Plan, prefix: str, parent: Step, serdes: Serdes, **
         serdes: Of those records.
         options: Those of `RepartitionStep`.
     """
-    step = RepartitionStep(plan, prefix, parent, serdes, **{"drops_null_keys": True, **options})
+    step = RepartitionStep(plan, prefix, parent, serdes, **options)
     plan.add(step)
     return step

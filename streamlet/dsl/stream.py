@@ -213,10 +213,10 @@ class KStream(Generic[K_co, V_co]):
         """
         if partitions is not None and partitions < 1:
             raise TopologyError(f"a topic has at least 1 partition, not {partitions}")
-        prefix = self.plan.name(name, "KSTREAM-REPARTITION-")
+        prefix = self.plan.own_name(name, "KSTREAM-REPARTITION-")
         serdes = self.serdes.given(key_serde, value_serde)
         step = insert_repartition(
-            self.plan, prefix, self.step, serdes, drops_null_keys=False, partitions=partitions, partitioner=partitioner
+            self.plan, prefix, self.step, serdes, partitions=partitions, partitioner=partitioner
         )
         return KStream(self.plan, step, serdes, frozenset({step}))
 
@@ -309,7 +309,7 @@ class KStream(Generic[K_co, V_co]):
             stores: Stores it uses beside those in its `stores`: builders, or names of stores added with `add_state_store`.
             name: Name of the node.
         """
-        node = self.plan.name(name, "KSTREAM-PROCESSOR-")
+        node = self.plan.own_name(name, "KSTREAM-PROCESSOR-")
         serdes = self.serdes.losing_both(node, "processes records")
         return self._processed(node, supplier, stores, serdes, changes_key=True)
 
@@ -321,7 +321,7 @@ class KStream(Generic[K_co, V_co]):
         name: str | None = None,
     ) -> KStream[K_co, VR]:
         """Run a processor of one's own that leaves keys as they are, so that no repartitioning follows; see `process`."""
-        node = self.plan.name(name, "KSTREAM-PROCESSVALUES-")
+        node = self.plan.own_name(name, "KSTREAM-PROCESSVALUES-")
         return self._processed(
             node, supplier, stores, self.serdes.losing_value(node, "processes values"), changes_key=False
         )

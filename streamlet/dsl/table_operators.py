@@ -11,7 +11,6 @@ from attrs import frozen
 from streamlet.dsl.change import Change
 from streamlet.processor.operator import Forward, NodeContext, Operator
 from streamlet.records import Headers
-from streamlet.state import ValueAndTimestamp
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class ReadTable(Operator):
             return pass_on
 
         store, sends_old = context.store(self.store), self.sends_old
-        get, put, failed, node = store.get, store.put, context.failed, context.node
+        get, put, failed, node = store.fast_get, store.fast_put, context.failed, context.node
 
         def read_table(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             if key is None:
@@ -49,13 +48,13 @@ class ReadTable(Operator):
                 return
             try:
                 row = get(key)
-                if row is not None and timestamp < row.timestamp:
-                    _log.debug("node %s: out-of-order update, %d after %d", node, timestamp, row.timestamp)
-                put(key, None if value is None else ValueAndTimestamp(value, timestamp))
+                if row is not None and timestamp < row[1]:
+                    _log.debug("node %s: out-of-order update, %d after %d", node, timestamp, row[1])
+                put(key, value, timestamp)
             except Exception as error:
                 failed(error, key, value, timestamp, headers)
                 return
-            forward(key, (value, row.value if sends_old and row is not None else None, True), timestamp, headers)
+            forward(key, (value, row[0] if sends_old and row is not None else None, True), timestamp, headers)
 
         return read_table
 
@@ -89,14 +88,14 @@ class DeriveTable(Operator):
                 if not sends_old:
                     before = None
                 elif store is not None:
-                    row = store.get(key)
-                    before = None if row is None else row.value
+                    row = store.fast_get(key)
+                    before = None if row is None else row[0]
                 else:
                     before = None if old is None else derive(key, old)
                 if drops_unseen and derived is None and before is None:
                     return
                 if store is not None:
-                    store.put(key, None if derived is None else ValueAndTimestamp(derived, timestamp))
+                    store.fast_put(key, derived, timestamp)
             except Exception as error:
                 failed(error, key, new, timestamp, headers)
                 return

@@ -13,10 +13,9 @@ from streamlet.topology.nodes import ProcessorNode
 
 if TYPE_CHECKING:
     from streamlet.dsl.materialized import PendingStore
-    from streamlet.state import ValueAndTimestamp
 
-Getter: TypeAlias = "Callable[[Any], ValueAndTimestamp[Any] | None]"
-"""Reads a table: key to value and timestamp, or None."""
+Getter: TypeAlias = Callable[[Any], tuple[Any, int] | None]
+"""Reads a table: key to value and timestamp (ms), or None."""
 
 
 @frozen
@@ -92,7 +91,7 @@ class TableStep(Step):
         assert name is not None, f"{self.name} has no store to be read from"
 
         def open(context: NodeContext) -> Getter:
-            return context.store(name).get  # type: ignore[no-any-return]
+            return context.store(name).fast_get  # type: ignore[no-any-return]
 
         return TableView((name,), open)
 
@@ -144,12 +143,12 @@ class DerivedTableStep(TableStep):
         def open(context: NodeContext) -> Getter:
             get = before.open(context)
 
-            def derived(key: Any) -> ValueAndTimestamp[Any] | None:
+            def derived(key: Any) -> tuple[Any, int] | None:
                 row = get(key)
                 if row is None:
                     return None
-                value = derive(key, row.value)
-                return None if value is None else row._replace(value=value)
+                value = derive(key, row[0])
+                return None if value is None else (value, row[1])
 
             return derived
 

@@ -45,8 +45,9 @@ def stores_of(supplier: Callable[[], AnyProcessor], node: str) -> Sequence[Store
         raise TopologyError(
             f"node {node!r} needs a processor's class or a function that returns a new processor, not {supplier!r}"
         )
-    if isinstance(supplier, type) and issubclass(supplier, Processor | FixedKeyProcessor):
-        return tuple(supplier.stores)
+    kind: Any = supplier
+    if isinstance(kind, type) and issubclass(kind, Processor | FixedKeyProcessor):
+        return tuple(kind.stores)
     first, second = new_processor(supplier, node), new_processor(supplier, node)
     if first is second:
         raise TopologyError(

@@ -14,7 +14,6 @@ The stream thread and the `TopologyTestDriver` use it alike. Its life::
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import Any, Protocol
@@ -273,10 +272,12 @@ class Task:
                 if self.stream_time >= punctuations.due_ms:
                     self._punctuate_stream_time()
                 done = message
-        except BaseException:
+        except BaseException as error:
             rest = batch if message is None else batch[batch.index(message) :]
             messages.extendleft(reversed(rest))
-            raise
+            if isinstance(error, ControlError) or not isinstance(error, Exception):
+                raise
+            raise self._error(None, "could not be processed", error) from error
         finally:
             self._message = None
             queue.partition_time = partition_time
@@ -312,6 +313,10 @@ class Task:
             queue.forward(head.key, head.value, timestamp, head.headers)
             if self.stream_time >= self._stream_punctuations.due_ms:
                 self._punctuate_stream_time()
+        except ControlError:
+            raise
+        except Exception as error:
+            raise self._error(None, "could not be processed", error) from error
         finally:
             self._message = None
         queue.last, queue.head = head.message, None
@@ -351,7 +356,7 @@ class Task:
     def _may_go_on(self) -> bool:
         """Tell whether records may be processed although some partitions have none (``max.task.idle.ms``, KIP-695)."""
         idle_ms = self.config.max_task_idle_ms
-        if idle_ms < 0 or self._lag is None and idle_ms == 0:
+        if idle_ms < 0 or (self._lag is None and idle_ms == 0):
             return True
         for queue in self._queues.values():
             if len(queue):
@@ -530,7 +535,7 @@ class Task:
             dead_letter_topic=self.config.dead_letter_queue_topic,
         )
 
-    def _error(self, node: str, what: str, error: BaseException) -> TaskError:
+    def _error(self, node: str | None, what: str, error: BaseException) -> TaskError:
         context = self.error_context(node)
         subject = "a punctuation" if context.topic is None else "a record"
         return TaskError(

@@ -15,8 +15,9 @@ from streamlet.errors import InvalidStateStoreError, StreamsError, TopologyError
 from streamlet.metrics import Counters
 from streamlet.records import Headers, TaskId
 from streamlet.runtime.task import Task
-from streamlet.state import StateMemory, StoreBuilder, TaskState
+from streamlet.state import StateMemory, StoreBuilder, TaskState, TimestampedKeyValueStore
 from streamlet.testing.messages import TestMessage
+from streamlet.testing.plain import PlainKeyValueStore
 from streamlet.testing.promises import PromiseChecker
 from streamlet.testing.topics import TestInputTopic, TestOutputTopic
 from streamlet.time import ManualClock, SystemClock
@@ -246,10 +247,28 @@ class TopologyTestDriver:
     def get_state_store(self, store: StoreBuilder[Any] | str, /) -> Any:
         """Return a store, to be read or to be filled before the test.
 
+        Given by its name, a table's store shows plain values, without their timestamps; `get_timestamped_key_value_store` shows both.
+
         Raises:
             InvalidStateStoreError: If there is none of that name.
         """
-        name = store if isinstance(store, str) else store.name
+        if not isinstance(store, str):
+            return self._store(store.name)
+        found = self._store(store)
+        return PlainKeyValueStore(found, self.clock.wall_ms) if isinstance(found, TimestampedKeyValueStore) else found
+
+    def get_timestamped_key_value_store(self, name: str) -> TimestampedKeyValueStore[Any, Any]:
+        """Return a table's store, whose values are ``ValueAndTimestamp``.
+
+        Raises:
+            InvalidStateStoreError: If there is none of that name, or it is of another kind.
+        """
+        store = self._store(name)
+        if not isinstance(store, TimestampedKeyValueStore):
+            raise InvalidStateStoreError(f"store {name!r} is no timestamped key-value store: use get_state_store")
+        return store
+
+    def _store(self, name: str) -> Any:
         stores = self.get_all_state_stores()
         if name not in stores:
             raise InvalidStateStoreError(f"there is no store {name!r}; the stores are: {', '.join(sorted(stores)) or 'none'}")

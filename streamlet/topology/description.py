@@ -160,7 +160,7 @@ def _stores(part: SubTopologyDescription) -> list[str]:
 
 def _topic_edges(description: TopologyDescription) -> list[tuple[str, str, bool]]:
     """Return (node, topic, whether it reads it) for all sources and sinks."""
-    edges = []
+    edges: list[tuple[str, str, bool]] = []
     for part in description.sub_topologies:
         for described in part.nodes:
             node = described.node
@@ -208,7 +208,7 @@ def _larger_first(one: _Sized, other: _Sized) -> int:
         return 0
     if one.size != other.size:
         return other.size - one.size
-    return (one.node.name > other.node.name) - (one.node.name < other.node.name)
+    return -1 if one.node.name < other.node.name else 1
 
 
 def _describe(nodes: dict[str, Any]) -> tuple[NodeDescription, ...]:
