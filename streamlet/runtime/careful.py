@@ -1,0 +1,179 @@
+"""Careful mode: a batch that could not be committed is replayed record by record, until the one at fault is found (RUNTIME.md, 3)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from confluent_kafka import KafkaError, KafkaException
+
+from streamlet.clients.supplier import Consumer, Message
+from streamlet.records import TaskId
+from streamlet.runtime.active import ActiveTask, Place, Resume, topic_partitions
+from streamlet.runtime.collector import count_dropped, settle
+from streamlet.runtime.context import AppContext
+from streamlet.runtime.failures import LogRefusalError, Remedy
+from streamlet.runtime.handlers import ErrorContext, OutputRecord
+from streamlet.runtime.outputs import LostRecord, Outputs, TransactionalOutputs
+from streamlet.runtime.queue import TaskOffset
+from streamlet.runtime.task_set import TaskSet
+
+_log = logging.getLogger(__name__)
+
+
+class CarefulMode:
+    """Replays what could not be committed, one record and one commit at a time.
+
+    Stores serialise when they are written to, so a value without bytes raises at its own record, in its own node, and goes to the
+    processing exception handler. A record whose commit the log refuses goes to the production exception handler: if that chooses
+    to continue, the record is skipped with everything that came of it.
+    """
+
+    def __init__(self, app: AppContext, tasks: TaskSet, outputs: Outputs, consumer: Consumer) -> None:
+        self._app = app
+        self._consumer = consumer
+        self._tasks = tasks
+        self._outputs = outputs
+        self._until: dict[Place, int] = {}
+        self._messages: dict[Place, dict[int, Message]] = {}
+        self.active = False
+
+    def enter(self, *, at_commit: bool) -> None:
+        """Begin; to be called before the tasks go back.
+
+        Args:
+            at_commit: The commit was refused, so the records that were processed suffice; otherwise the one at hand counts too.
+        """
+        for task in self._tasks.running:
+            consumed = task.task.consumed()
+            for place, resume in task.resume.items():
+                done = consumed[place].offset if place in consumed else resume.offset
+                until = done if at_commit or done >= task.expected[place] else done + 1
+                if until > resume.offset:
+                    self._until[place] = max(until, self._until.get(place, 0))
+        if not self._until:
+            return
+        _log.warning(
+            "replaying record by record up to %s", {f"{t}[{p}]": offset for (t, p), offset in self._until.items()}
+        )
+        self.active = True
+        self._set(True)
+
+    def remember(self, place: Place, records: Sequence[Message]) -> None:
+        """Keep the messages that are replayed: a handler wants to see the culprit."""
+        until = self._until.get(place, 0)
+        kept = self._messages.setdefault(place, {})
+        kept.update((offset, m) for m in records if (offset := m.offset() or 0) < until)
+
+    def leave_if_done(self) -> None:
+        """End once every record that was part of the failed commit is committed, or belongs to somebody else."""
+        for place in list(self._until):
+            task = self._tasks.at(place)
+            if (task is None and self._tasks.ready) or (
+                task is not None and task.resume[place].offset >= self._until[place]
+            ):
+                del self._until[place]
+                self._messages.pop(place, None)
+        if not self._until:
+            self.active = False
+            self._set(False)
+            _log.info("replayed; going on at full speed")
+
+    def _set(self, careful: bool) -> None:
+        self._tasks.set_careful(careful)
+        if isinstance(self._outputs, TransactionalOutputs):
+            self._outputs.careful = careful
+            self._outputs.refused.clear()
+
+    def settle(self, task: ActiveTask, before: Mapping[Place, TaskOffset], error: Exception) -> None:
+        """Ask the production exception handler about the one record whose commit failed, and skip it if it says so.
+
+        Raises:
+            ProductionError: The handler chose to fail.
+            LogRefusalError: At-least-once: the record is skipped, but the changelogs may hold some of what came of it, so the tasks
+                have to be loaded again.
+        """
+        consumed = task.task.consumed()
+        place = next(place for place, at in consumed.items() if place not in before or at.offset > before[place].offset)
+        offset = consumed[place].offset
+        record, cause = self._refused_record(task, error)
+        context = self._context(task.id, place, offset - 1)
+        self._outputs.abort()
+        self._tasks.rewind()
+        self._outputs.begin()
+        settle(self._app.config, self._outputs, context, record, cause)
+        count_dropped(self._app.sensor, context)
+        _log.warning("skipped a record that could not be committed (%s): %s", context, error)
+        if not self._app.config.exactly_once:
+            skipped = topic_partitions([(place, consumed[place])])
+            self._outputs.prepare(skipped, self._consumer)
+            self._outputs.finish(skipped, self._consumer)
+            raise LogRefusalError(f"skipped {place[0]}[{place[1]}]@{offset - 1}", Remedy.ABORT)
+        task.pinned[place] = offset
+        task.resume[place] = Resume(offset)
+        task.state.careful = True
+        self._tasks.reread(task)
+
+    def _refused_record(self, task: ActiveTask, error: Exception) -> tuple[OutputRecord, KafkaException]:
+        refused = self._outputs.refused if isinstance(self._outputs, TransactionalOutputs) else []
+        if refused:
+            lost = refused.pop(0)
+            refused.clear()
+            return _output(lost), KafkaException(lost.error)
+        cause = error.error if isinstance(error, LogRefusalError) else None
+        text = KafkaError(KafkaError._VALUE_SERIALIZATION, str(error)) if cause is None else cause
+        return OutputRecord(f"(changes of task {task.id})", None, None, 0, ()), KafkaException(text)
+
+    def _context(self, task: TaskId, place: Place, offset: int) -> ErrorContext:
+        message = self._messages.get(place, {}).get(offset)
+        return ErrorContext(
+            node=None,
+            task=task,
+            topic=place[0],
+            partition=place[1],
+            offset=offset,
+            timestamp=-1 if message is None else message.timestamp()[1],
+            headers=() if message is None else message.headers() or (),
+            raw_key=None if message is None else message.key(),
+            raw_value=None if message is None else message.value(),
+            dead_letter_topic=self._app.config.dead_letter_queue_topic,
+        )
+
+    def settle_output(self, lost: LostRecord, tasks: Sequence[ActiveTask]) -> bool:
+        """At-least-once: ask about a record of a sink that was refused later; its source record is no longer known.
+
+        Returns:
+            Whether to write it again.
+
+        Raises:
+            ProductionError: The handler chose to fail.
+        """
+        node, task = next(
+            (
+                (sink.name, task.id)
+                for task in tasks
+                for sink in task.sub_topology.sinks
+                if sink.topic is not None and task.task.topic_on_log(sink.topic) == lost.topic
+            ),
+            (None, tasks[0].id if tasks else TaskId(0, 0)),
+        )
+        context = ErrorContext(
+            node=node,
+            task=task,
+            topic=None,
+            partition=None,
+            offset=None,
+            timestamp=lost.timestamp,
+            headers=(),
+            raw_key=None,
+            raw_value=None,
+            dead_letter_topic=self._app.config.dead_letter_queue_topic,
+        )
+        again = settle(self._app.config, self._outputs, context, _output(lost), KafkaException(lost.error))
+        if not again:
+            count_dropped(self._app.sensor, context)
+        return again
+
+
+def _output(lost: LostRecord) -> OutputRecord:
+    return OutputRecord(lost.topic, lost.key, lost.value, lost.timestamp, (), lost.partition)

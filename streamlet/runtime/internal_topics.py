@@ -1,0 +1,219 @@
+"""The application's own topics: made if they are missing, checked if they are there.
+
+Names and configs are those of Kafka Streams; the tasks topic is ours.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from threading import Event
+from typing import Any, TypeVar
+
+from confluent_kafka import (
+    ConsumerGroupState,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import ConfigResource, NewPartitions, NewTopic, OffsetSpec, ResourceType
+
+from streamlet.config import StreamsConfig
+from streamlet.errors import InvalidTopicError, StreamsError
+from streamlet.runtime.failures import error_of, is_busy
+from streamlet.runtime.partitions import Layout, tasks_topic
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_TIMEOUT_SECONDS = 30.0
+_ATTEMPT_SECONDS = 5.0
+_PAUSE_SECONDS = 0.05
+
+_REPARTITION: Mapping[str, str] = {
+    "cleanup.policy": "delete",
+    "segment.bytes": "52428800",
+    "retention.ms": "-1",
+    "message.timestamp.type": "CreateTime",
+}
+_TASKS: Mapping[str, str] = {"cleanup.policy": "compact"}
+
+
+class Admin:
+    """The admin client's calls that the runtime needs, waited for.
+
+    Raises (all methods):
+        StreamsError: The log did not answer in time, or refused.
+    """
+
+    def __init__(self, client: Any, config: StreamsConfig) -> None:
+        self.client = client
+        self._config = config
+
+    def cluster_id(self) -> str:
+        """Return the identity of the log."""
+        return str(self._wait("describe the cluster", self.client.describe_cluster).cluster_id)
+
+    def topics(self) -> dict[str, int]:
+        """Return all topics and their numbers of partitions."""
+        try:
+            found = self.client.list_topics(timeout=_TIMEOUT_SECONDS).topics
+        except KafkaException as error:
+            raise StreamsError(
+                f"{self._config.bootstrap_servers} did not answer within {_TIMEOUT_SECONDS:.0f} s: {error_of(error).str()}"
+            ) from error
+        return {
+            name: len(topic.partitions) for name, topic in found.items() if topic.error is None and topic.partitions
+        }
+
+    def create(self, wanted: Mapping[str, tuple[int, Mapping[str, str]]]) -> None:
+        """Make topics (name to number of partitions and configs), -1 partitions being the log's default; wait for leaders."""
+        if not wanted:
+            return
+        topics = [
+            NewTopic(
+                name,
+                num_partitions=partitions,
+                replication_factor=self._config.replication_factor,
+                config=dict(configs),
+            )
+            for name, (partitions, configs) in wanted.items()
+        ]
+        for name, future in self.client.create_topics(topics, request_timeout=_TIMEOUT_SECONDS).items():
+            try:
+                future.result(_TIMEOUT_SECONDS)
+                _log.info("created topic %s", name)
+            except KafkaException as error:
+                if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another instance was quicker
+                    raise StreamsError(f"topic {name} could not be created: {error_of(error).str()}") from error
+        self._await_partitions({name: max(partitions, 1) for name, (partitions, _) in wanted.items()})
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Raise the number of partitions of a topic; nothing happens if it has as many."""
+        try:
+            futures = self.client.create_partitions(
+                [NewPartitions(topic, partitions)], request_timeout=_TIMEOUT_SECONDS
+            )
+            futures[topic].result(_TIMEOUT_SECONDS)
+        except KafkaException as error:
+            if self.topics().get(topic, 0) < partitions:
+                raise StreamsError(f"topic {topic} could not be extended: {error_of(error).str()}") from error
+        self._await_partitions({topic: partitions})
+
+    def configs(self, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Return the configs of topics."""
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
+        if not resources:
+            return {}
+        futures = self.client.describe_configs(resources, request_timeout=_TIMEOUT_SECONDS)
+        found: dict[str, dict[str, str]] = {}
+        for resource, future in futures.items():
+            entries = self._result(f"describe the configs of topic {resource.name}", future)
+            found[resource.name] = {name: entry.value for name, entry in entries.items()}
+        return found
+
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return the identities of topics: a topic that is deleted and made again has another."""
+        names = list(topics)
+        if not names:
+            return {}
+        futures = self.client.describe_topics(TopicCollection(names), request_timeout=_TIMEOUT_SECONDS)
+        return {name: str(self._result(f"describe topic {name}", future).topic_id) for name, future in futures.items()}
+
+    def offsets(self, partitions: Iterable[tuple[str, int]], *, end: bool) -> dict[tuple[str, int], int]:
+        """Return the first offsets of partitions, or their ends, uncommitted records included."""
+        spec = OffsetSpec.latest() if end else OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # confluent-kafka's
+        wanted = {TopicPartition(topic, partition): spec for topic, partition in partitions}
+        if not wanted:
+            return {}
+        futures = self.client.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_ATTEMPT_SECONDS
+        )
+        return {
+            (p.topic, p.partition): self._result(f"find the offsets of {p.topic}[{p.partition}]", future).offset
+            for p, future in futures.items()
+        }
+
+    def members(self) -> list[str]:
+        """Return the client ids and hosts of the application's group."""
+        futures = self.client.describe_consumer_groups([self._config.application_id], request_timeout=_TIMEOUT_SECONDS)
+        try:
+            group = futures[self._config.application_id].result(_TIMEOUT_SECONDS)
+        except KafkaException as error:
+            if error_of(error).code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return []
+            raise StreamsError(f"the group could not be described: {error_of(error).str()}") from error
+        if group.state in (ConsumerGroupState.DEAD, ConsumerGroupState.EMPTY):
+            return []
+        return [f"{member.client_id} ({member.host})" for member in group.members] or ["another process"]
+
+    def delete_before(self, offsets: Mapping[tuple[str, int], int]) -> list[Future[Any]]:
+        """Ask to delete the records before these offsets, without waiting for it."""
+        wanted = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+        return list(self.client.delete_records(wanted).values()) if wanted else []
+
+    def _await_partitions(self, wanted: Mapping[str, int]) -> None:
+        pause = Event()  # metadata spread by themselves: there is nothing to wait for but time
+        for _ in range(int(_TIMEOUT_SECONDS / _PAUSE_SECONDS)):
+            topics = self.client.list_topics(timeout=_TIMEOUT_SECONDS).topics
+            if all(
+                name in topics
+                and topics[name].error is None
+                and sum(p.leader >= 0 for p in topics[name].partitions.values()) >= count
+                for name, count in wanted.items()
+            ):
+                return
+            pause.wait(_PAUSE_SECONDS)
+        raise StreamsError(
+            f"topics {', '.join(wanted)} had no leaders after {_TIMEOUT_SECONDS:.0f} s: are the brokers up?"
+        )
+
+    def _wait(self, what: str, call: Any) -> Any:
+        return self._result(what, call(request_timeout=_TIMEOUT_SECONDS))
+
+    def _result(self, what: str, future: Future[T]) -> T:
+        try:
+            return future.result(_TIMEOUT_SECONDS + 1)
+        except FutureTimeoutError as error:
+            raise LogBusyError(f"could not {what}: no answer from {self._config.bootstrap_servers}") from error
+        except KafkaException as error:
+            kind = LogBusyError if is_busy(error_of(error)) else StreamsError
+            raise kind(f"could not {what}: {error_of(error).str()}") from error
+
+
+class LogBusyError(StreamsError):
+    """The log did not answer in time; the same call may succeed later."""
+
+
+def prepare(layout: Layout, existing: Mapping[str, int], admin: Admin, config: StreamsConfig) -> None:
+    """Make the internal topics that do not exist, and check the cleanup policies of those that do.
+
+    Raises:
+        InvalidTopicError: A topic exists whose policy would lose data.
+    """
+    wanted: dict[str, tuple[int, Mapping[str, str]]] = {}
+    for topic, count in layout.repartition.items():
+        wanted[topic] = (count, {**_REPARTITION, **config.topic_configs})
+    for topic, (store, count) in layout.changelogs.items():
+        wanted[topic] = (count, store.changelog_config(config))
+    wanted[tasks_topic(config.application_id)] = (max(len(layout.tasks), 1), _TASKS)
+
+    present = {topic: wanted[topic][1] for topic in wanted if topic in existing}
+    for topic, configs in admin.configs(present).items():
+        _check_policy(topic, configs.get("cleanup.policy", "delete"), present[topic].get("cleanup.policy", "delete"))
+    admin.create({topic: details for topic, details in wanted.items() if topic not in existing})
+
+
+def _check_policy(topic: str, found: str, needed: str) -> None:
+    have = {part.strip() for part in found.split(",")}
+    want = {part.strip() for part in needed.split(",")}
+    # "compact,delete" asked for and "compact" found keeps too much, which is no loss; everything else is
+    if have != want and not ("compact" in want and have == {"compact"}):
+        raise InvalidTopicError(
+            f"internal topic {topic} has cleanup.policy {found!r}, but the topology needs {needed!r}: records would get lost. "
+            f"Set it with kafka-configs, or delete the topic if its data is not needed"
+        )

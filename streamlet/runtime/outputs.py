@@ -1,0 +1,437 @@
+"""What a thread writes: records of sinks, changelogs, and the commit that makes them count.
+
+`TransactionalOutputs` is exactly-once: one producer, one transaction over everything since the last commit. `PlainOutputs` is
+at-least-once: one producer for sinks and one for changelogs, flushed before offsets are committed.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from attrs import frozen
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from streamlet.clients.supplier import Consumer, Producer
+from streamlet.errors import ProductionError
+from streamlet.records import Headers
+from streamlet.runtime.active import Place
+from streamlet.runtime.failures import LogRefusalError, Remedy, error_of, is_busy, is_record_fault, refusal
+from streamlet.state import ChangelogRecord
+from streamlet.time import Clock
+
+_log = logging.getLogger(__name__)
+
+_ATTEMPT_SECONDS = 5.0
+_QUEUE_SECONDS = 0.05
+_CLOSE_SECONDS = 10.0
+
+
+@frozen
+class Delivered:
+    """Where the last record of a changelog partition came to lie."""
+
+    offset: int
+    leader_epoch: int | None
+
+
+@frozen
+class LostRecord:
+    """A record that the log refused after it was handed over."""
+
+    topic: str
+    partition: int | None
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    error: KafkaError
+
+
+RefusedHandler: TypeAlias = Callable[[LostRecord], bool]
+"""Decides about a record that the log refused: True writes it again, False goes on without it; raises to fail."""
+
+MakeProducer: TypeAlias = Callable[[dict[str, Any]], Producer]
+
+
+class Outputs(ABC):
+    """The producers of a thread.
+
+    All methods raise `LogRefusalError` where the log refuses.
+
+    Args:
+        clock: For the time that a repeated call may take.
+        timeout: ``task.timeout.ms`` in seconds: how long an operation that timed out is repeated.
+    """
+
+    def __init__(self, clock: Clock, timeout: float) -> None:
+        self._clock = clock
+        self._timeout = timeout
+        self.delivered: dict[Place, Delivered] = {}
+        self.on_refused: RefusedHandler | None = None
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Make ready to write; called before records are processed."""
+
+    @abstractmethod
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp: int,
+        headers: Headers,
+        partition: int | None,
+    ) -> None:
+        """Write a record.
+
+        Raises:
+            KafkaException: The record cannot be written (too large, no such partition).
+        """
+
+    @abstractmethod
+    def send_changelog(self, topic: str, partition: int, records: Sequence[ChangelogRecord]) -> None:
+        """Write changes of a store; where the last one comes to lie will be in `delivered`."""
+
+    @abstractmethod
+    def prepare(self, offsets: list[TopicPartition], consumer: Consumer) -> None:
+        """Do what comes before the commit: offsets into the transaction, or everything written to the log."""
+
+    @abstractmethod
+    def finish(self, offsets: list[TopicPartition], consumer: Consumer) -> None:
+        """Commit what was prepared; afterwards it counts, and `delivered` is complete."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Drop what was written since the last commit, as far as that is possible."""
+
+    @abstractmethod
+    def renew(self) -> None:
+        """Replace the producers after a fatal error."""
+
+    @abstractmethod
+    def poll(self) -> None:
+        """Serve delivery reports; raises what a handler decided to raise."""
+
+    @abstractmethod
+    def partition_count(self, topic: str) -> int:
+        """Return how many partitions a topic has."""
+
+    @abstractmethod
+    def close(self, *, clean: bool) -> None:
+        """Close the producers; what is not committed is dropped."""
+
+    def _repeat(self, what: str, call: Callable[[float], object]) -> None:
+        """Call until the outcome is known.
+
+        A call that timed out may have worked: only the same call again can tell.
+        """
+        deadline = self._clock.monotonic() + self._timeout
+        while True:
+            try:
+                call(_ATTEMPT_SECONDS)
+                return
+            except KafkaException as exception:
+                error = error_of(exception)
+                failure = refusal(f"could not {what}", error)
+                if failure.remedy is not Remedy.REPEAT or self._clock.monotonic() > deadline:
+                    raise failure from exception
+                _log.warning("could not %s, trying again: %s", what, error.str())
+
+    def _produce(self, producer: Producer, *arguments: Any) -> None:
+        """Hand a record over; a full queue is waited for."""
+        deadline: float | None = None
+        while True:
+            try:
+                producer.produce(*arguments)
+                return
+            except BufferError:
+                now = self._clock.monotonic()
+                deadline = now + self._timeout if deadline is None else deadline
+                if now > deadline:
+                    raise LogRefusalError(
+                        f"the producer's queue stayed full for {self._timeout:.0f} s: the log takes no records",
+                        Remedy.ABORT,
+                    ) from None
+                _serve(producer, _QUEUE_SECONDS)
+
+
+def _serve(producer: Producer, timeout: float) -> None:
+    try:
+        producer.poll(timeout)
+    except SystemError as error:  # confluent-kafka, once the producer has a fatal error (docs/runtime-findings.md)
+        raise LogRefusalError("the producer is fenced", Remedy.RENEW) from error
+
+
+def _lost(error: KafkaError, message: Any) -> LostRecord:
+    return LostRecord(
+        message.topic(), message.partition(), message.key(), message.value(), message.timestamp()[1], error
+    )
+
+
+class TransactionalOutputs(Outputs):
+    """Exactly-once: nothing of it is seen before the commit."""
+
+    def __init__(self, make: Callable[[], Producer], clock: Clock, timeout: float) -> None:
+        super().__init__(clock, timeout)
+        self._make = make
+        self._open = False
+        self.careful = False
+        self.refused: list[LostRecord] = []
+        self._producer = self._initialised()
+
+    def _initialised(self) -> Producer:
+        producer = self._make()
+        self._repeat("initialise transactions", producer.init_transactions)
+        return producer
+
+    def begin(self) -> None:
+        if not self._open:
+            try:
+                self._producer.begin_transaction()
+            except KafkaException as exception:
+                raise refusal("could not begin a transaction", error_of(exception), Remedy.RENEW) from exception
+            self._open = True
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp: int,
+        headers: Headers,
+        partition: int | None,
+    ) -> None:
+        # a timestamp of 0 means "now" to librdkafka: one millisecond past the epoch is the nearest it can write
+        report = self._report if self.careful else None
+        try:
+            self._produce(
+                self._producer,
+                topic,
+                value,
+                key,
+                -1 if partition is None else partition,
+                None,
+                report,
+                timestamp or 1,
+                list(headers) if headers else None,
+            )
+        except KafkaException as exception:
+            self._raise_if_lost(exception)
+            raise
+
+    def send_changelog(self, topic: str, partition: int, records: Sequence[ChangelogRecord]) -> None:
+        producer = self._producer
+        last = len(records) - 1
+        careful = self._report if self.careful else None
+        try:
+            for at, (key, value, timestamp) in enumerate(records):
+                report = self._last if at == last else careful
+                self._produce(producer, topic, value, key, partition, None, report, timestamp or 1)
+        except KafkaException as exception:
+            self._raise_if_lost(exception)
+            raise refusal(f"a change could not be written to {topic}[{partition}]", error_of(exception)) from exception
+
+    def _raise_if_lost(self, exception: KafkaException) -> None:
+        """Tell an unusable transaction or producer from an unusable record."""
+        error = error_of(exception)
+        if error.fatal() or error.code() in (KafkaError._FATAL, KafkaError._FENCED):
+            raise refusal("could not write", error, Remedy.RENEW) from exception
+        if error.code() == KafkaError._STATE:
+            raise refusal("could not write: the transaction has failed", error, Remedy.ABORT) from exception
+
+    def _last(self, error: KafkaError | None, message: Any) -> None:
+        if error is None:
+            self.delivered[message.topic(), message.partition()] = Delivered(message.offset(), message.leader_epoch())
+        else:
+            self._report(error, message)
+
+    def _report(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None and is_record_fault(error):
+            self.refused.append(_lost(error, message))
+
+    def prepare(self, offsets: list[TopicPartition], consumer: Consumer) -> None:
+        self.begin()
+        if offsets:
+            self._repeat(
+                "send offsets to the transaction",
+                lambda seconds: self._producer.send_offsets_to_transaction(
+                    offsets, consumer.consumer_group_metadata(), seconds
+                ),
+            )
+
+    def finish(self, offsets: list[TopicPartition], consumer: Consumer) -> None:
+        try:
+            self._repeat("commit the transaction", self._producer.commit_transaction)
+        except SystemError as error:
+            raise LogRefusalError("the producer was fenced while it committed", Remedy.RENEW) from error
+        self._open = False
+
+    def abort(self) -> None:
+        if self._open:
+            try:
+                self._repeat("abort the transaction", self._producer.abort_transaction)
+            except SystemError as error:
+                raise LogRefusalError("the producer was fenced before it could abort", Remedy.RENEW) from error
+            self._open = False
+        self.delivered.clear()
+
+    def renew(self) -> None:
+        self._discard()
+        self.delivered.clear()
+        self._open = False
+        self._producer = self._initialised()
+
+    def poll(self) -> None:
+        _serve(self._producer, 0)
+
+    def partition_count(self, topic: str) -> int:
+        return _partition_count(self._producer, topic)
+
+    def close(self, *, clean: bool) -> None:
+        if self._open:
+            try:
+                self._producer.abort_transaction(_ATTEMPT_SECONDS)
+            except (KafkaException, SystemError) as error:
+                _log.warning("the open transaction could not be aborted, the broker will time it out: %s", error)
+        self._discard()
+
+    def _discard(self) -> None:
+        try:
+            self._producer.purge()
+        except (KafkaException, SystemError) as error:
+            _log.debug("purging a producer that is given up: %s", error)
+
+
+class PlainOutputs(Outputs):
+    """At-least-once: records are seen at once, and again after a crash."""
+
+    def __init__(self, make: MakeProducer, clock: Clock, timeout: float) -> None:
+        super().__init__(clock, timeout)
+        self._make = make
+        self._failed: list[LostRecord] = []
+        self._change_failed: KafkaError | None = None
+        self._open()
+
+    def _open(self) -> None:
+        # Reports of successes would cost half a microsecond a record; those of errors cannot be done without.
+        self._producer = self._make({"on_delivery": self._report, "delivery.report.only.error": True})
+        self._changes = self._make({})
+
+    def begin(self) -> None:
+        pass
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp: int,
+        headers: Headers,
+        partition: int | None,
+    ) -> None:
+        self._produce(
+            self._producer,
+            topic,
+            value,
+            key,
+            -1 if partition is None else partition,
+            None,
+            None,
+            timestamp or 1,
+            list(headers) if headers else None,
+        )
+
+    def send_changelog(self, topic: str, partition: int, records: Sequence[ChangelogRecord]) -> None:
+        producer, report = self._changes, self._change_delivered
+        try:
+            for key, value, timestamp in records:
+                self._produce(producer, topic, value, key, partition, None, report, timestamp or 1)
+        except KafkaException as exception:
+            raise refusal(f"a change could not be written to {topic}[{partition}]", error_of(exception)) from exception
+
+    def _report(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            self._failed.append(_lost(error, message))
+
+    def _change_delivered(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None:
+            self._change_failed = self._change_failed or error
+            return
+        place = (message.topic(), message.partition())
+        before = self.delivered.get(place)
+        if before is None or before.offset < message.offset():
+            self.delivered[place] = Delivered(message.offset(), message.leader_epoch())
+
+    def prepare(self, offsets: list[TopicPartition], consumer: Consumer) -> None:
+        self._flush(self._changes, "the changelogs")
+        if self._change_failed is not None:
+            error, self._change_failed = self._change_failed, None
+            raise refusal("changes could not be written", error, _plain_remedy(error))
+        self._flush(self._producer, "the results")
+        while self._failed:  # a handler may write again, or write dead letters
+            self.poll()
+            self._flush(self._producer, "the results")
+
+    def finish(self, offsets: list[TopicPartition], consumer: Consumer) -> None:
+        if offsets:
+            self._repeat("commit offsets", lambda _: _checked(consumer.commit(offsets=offsets, asynchronous=False)))
+
+    def _flush(self, producer: Producer, what: str) -> None:
+        deadline = self._clock.monotonic() + self._timeout
+        while producer.flush(_ATTEMPT_SECONDS):
+            if self._clock.monotonic() > deadline:
+                raise LogRefusalError(f"{what} could not be written within {self._timeout:.0f} s", Remedy.ABORT)
+
+    def abort(self) -> None:
+        self._failed.clear()
+        self._change_failed = None
+        self.delivered.clear()
+
+    def renew(self) -> None:
+        self.close(clean=False)
+        self.abort()
+        self._open()
+
+    def poll(self) -> None:
+        self._producer.poll(0)
+        while self._failed:
+            lost = self._failed.pop(0)
+            if lost.error.fatal():
+                raise refusal("could not write", lost.error, Remedy.RENEW)
+            again = self.on_refused is not None and self.on_refused(lost)
+            if self.on_refused is None:
+                raise ProductionError(f"topic {lost.topic} refused a record: {lost.error.str()}")
+            if again:
+                self.send(lost.topic, lost.key, lost.value, lost.timestamp, (), lost.partition)
+
+    def partition_count(self, topic: str) -> int:
+        return _partition_count(self._producer, topic)
+
+    def close(self, *, clean: bool) -> None:
+        for producer in (self._changes, self._producer):
+            if clean:
+                producer.flush(_CLOSE_SECONDS)
+            producer.purge()
+            producer.poll(0)
+
+
+def _plain_remedy(error: KafkaError) -> Remedy:
+    if error.fatal():
+        return Remedy.RENEW
+    return Remedy.CAREFUL if is_record_fault(error) and not is_busy(error) else Remedy.ABORT
+
+
+def _checked(committed: Sequence[TopicPartition] | None) -> None:
+    for partition in committed or ():
+        if partition.error is not None:
+            raise KafkaException(partition.error)
+
+
+def _partition_count(producer: Producer, topic: str) -> int:
+    found = producer.list_topics(topic, timeout=_ATTEMPT_SECONDS).topics[topic]
+    if found.error is not None:
+        raise KafkaException(found.error)
+    return len(found.partitions)

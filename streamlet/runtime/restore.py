@@ -1,0 +1,356 @@
+"""Restoring: local state catches up with its changelogs, in bounded batches, while other tasks go on (RUNTIME.md, 4)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Protocol
+
+from attrs import define
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from streamlet.clients.supplier import Consumer, Message
+from streamlet.errors import StateStoreError
+from streamlet.metrics import Sensor
+from streamlet.runtime.active import ActiveTask, Place
+from streamlet.runtime.failures import error_of, is_busy
+from streamlet.runtime.internal_topics import Admin
+from streamlet.state import ChangelogRecord, Position
+from streamlet.time import Clock
+from streamlet.topology import changelog_name
+
+_log = logging.getLogger(__name__)
+
+BATCH = 2_000
+_PROGRESS_SECONDS = 10.0
+# How long nothing may come after the last stable offset has passed the target, before the rest counts as compacted away.
+_GONE_SECONDS = 5.0
+_LOOK_SECONDS = 0.5
+_DEFAULT_DELETE_RETENTION_MS = 86_400_000
+
+_REBUILD = frozenset(
+    {
+        KafkaError._AUTO_OFFSET_RESET,
+        KafkaError.OFFSET_OUT_OF_RANGE,
+        KafkaError._LOG_TRUNCATION,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+    }
+)
+
+
+class StateRestoreListener(Protocol):
+    """Told how restoring goes, from the stream threads; must not block."""
+
+    def on_restore_start(
+        self, topic: str, partition: int, store: str, starting_offset: int, ending_offset: int
+    ) -> None:
+        """A store begins to catch up, from and to these offsets of its changelog."""
+
+    def on_batch_restored(self, topic: str, partition: int, store: str, batch_end_offset: int, restored: int) -> None:
+        """`restored` more records are in the store; the next one has at least the offset `batch_end_offset`."""
+
+    def on_restore_end(self, topic: str, partition: int, store: str, total_restored: int) -> None:
+        """The store has caught up."""
+
+    def on_restore_suspended(self, topic: str, partition: int, store: str, total_restored: int) -> None:
+        """The task went elsewhere before the store had caught up."""
+
+
+@define(eq=False)
+class StoreRestore:
+    """One store on its way.
+
+    Attributes:
+        next: The next offset to be read.
+        target: The offset to be reached.
+        based_at: Wall clock (ms) of the state that is continued: until the end is reached it can be no younger.
+        quiet_since: Since when nothing has come although the last stable offset is beyond the target; None: not so.
+    """
+
+    task: ActiveTask
+    store: str
+    place: Place
+    next: int
+    epoch: int | None
+    target: int
+    based_at: int
+    begin: int
+    total: int = 0
+    quiet_since: float | None = None
+    look_at: float = 0.0
+    at_end: bool = False
+
+
+class Restorer:
+    """Restores the stores of a thread's tasks with a consumer of its own.
+
+    Args:
+        consumer: Outside of the group, told of partitions' ends, failing where an offset does not exist.
+        admin: For the targets.
+        application_id: Names the changelogs.
+        topic_ids: Identities of the changelog topics.
+        configs: Configs of the changelog topics, for ``delete.retention.ms``.
+        clock: Of the application.
+        sensor: Told what was restored.
+        listener: Returns the listener of now.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        admin: Admin,
+        *,
+        application_id: str,
+        topic_ids: Mapping[str, str],
+        configs: Mapping[str, Mapping[str, str]],
+        clock: Clock,
+        sensor: Sensor,
+        listener: Callable[[], StateRestoreListener | None],
+    ) -> None:
+        self._consumer = consumer
+        self._admin = admin
+        self._application_id = application_id
+        self._topic_ids = topic_ids
+        self._configs = configs
+        self._clock = clock
+        self._sensor = sensor
+        self._listener = listener
+        self._restores: dict[Place, StoreRestore] = {}
+        self._said_at = clock.monotonic()
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is being restored."""
+        return bool(self._restores)
+
+    def progress(self) -> dict[str, tuple[int, int, int]]:
+        """Return for each store on its way (``topic[partition]``): where it began, where it is, where it will end."""
+        return {f"{r.place[0]}[{r.place[1]}]": (r.begin, r.next, r.target) for r in list(self._restores.values())}
+
+    def start(self, tasks: Sequence[ActiveTask]) -> list[ActiveTask]:
+        """Begin with tasks whose committed offsets were fetched before; return those that have nothing to catch up with.
+
+        Raises:
+            StreamsError: The log did not answer.
+        """
+        places = {
+            (changelog_name(self._application_id, store.name), task.id.partition): (task, store.name)
+            for task in tasks
+            for store in task.sub_topology.stores
+            if store.logging
+        }
+        # The end that uncommitted records have: a predecessor's transaction may be decided, but not yet marked as such.
+        ends = self._admin.offsets(places, end=True)
+        begins = self._admin.offsets(places, end=False)
+        for place, (task, store) in places.items():
+            restore = self._plan(place, task, store, begins[place], ends[place])
+            if restore.next >= restore.target:
+                self._note_position(restore, done=True)
+            else:
+                self._begin(restore)
+        busy = {restore.task for restore in self._restores.values()}
+        return [task for task in tasks if task not in busy]
+
+    def _plan(self, place: Place, task: ActiveTask, store: str, begin: int, end: int) -> StoreRestore:
+        now = self._clock.wall_ms()
+        position = task.state.position(store)
+        if position is not None:
+            why = self._unfit(position, place, begin, end, now)
+            if why is None:
+                return StoreRestore(
+                    task,
+                    store,
+                    place,
+                    position.offset,
+                    position.leader_epoch,
+                    end,
+                    position.committed_at,
+                    position.offset,
+                )
+            _log.warning("store %s of task %s is rebuilt from the beginning of %s: %s", store, task.id, place[0], why)
+        task.state.wipe(store)
+        return StoreRestore(task, store, place, begin, None, end, now, begin)
+
+    def _unfit(self, position: Position, place: Place, begin: int, end: int, now: int) -> str | None:
+        topic_id = self._topic_ids.get(place[0])
+        if position.topic_id is not None and topic_id is not None and position.topic_id != topic_id:
+            return "the topic was deleted and made again"
+        if position.offset > end:
+            return f"the topic ends at {end}, before the state's position {position.offset}: it was truncated"
+        if position.offset < begin:
+            return f"the topic begins at {begin}, after the state's position {position.offset}: records are gone"
+        configs = self._configs.get(place[0], {})
+        retention = int(configs.get("delete.retention.ms") or _DEFAULT_DELETE_RETENTION_MS)
+        # the last record that was read may not be the last there is: with nothing left to read, age does not matter
+        if position.offset < end and now - position.committed_at > retention:
+            return f"the state is older than the topic's delete.retention.ms ({retention}): deletions may be gone"
+        return None
+
+    def _begin(self, restore: StoreRestore) -> None:
+        self._restores[restore.place] = restore
+        self._consumer.incremental_assign([_start(restore)])
+        _log.info(
+            "restoring store %s of task %s from %s[%d], offsets %d to %d",
+            restore.store, restore.task.id, *restore.place, restore.next, restore.target,
+        )  # fmt: skip
+        listener = self._listener()
+        if listener is not None:
+            listener.on_restore_start(*restore.place, restore.store, restore.next, restore.target)
+
+    def step(self, timeout: float) -> list[ActiveTask]:
+        """Take in up to one batch; return the tasks that have caught up with it.
+
+        Args:
+            timeout: Seconds to wait if there is nothing yet.
+
+        Raises:
+            StateStoreError: A changelog cannot be read.
+        """
+        messages = self._consumer.consume(BATCH, 0)
+        if not messages and timeout > 0:
+            messages = self._consumer.consume(1, timeout)
+        waiting = {restore.task for restore in self._restores.values()}
+        for place, run in groupby(messages, key=_place):
+            self._take(place, list(run))
+        for restore in list(self._restores.values()):
+            if restore.next >= restore.target or self._is_gone(restore):
+                self._end(restore)
+        self._say_progress()
+        return list(waiting - {restore.task for restore in self._restores.values()})
+
+    def _take(self, place: Place | None, messages: Sequence[Message]) -> None:
+        restore = None if place is None else self._restores.get(place)
+        records: list[ChangelogRecord] = []
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._event(restore, message, error)
+            elif restore is not None and (offset := message.offset() or 0) >= restore.next:
+                key = message.key()
+                if key is not None:  # a record without a key is nobody's change: somebody else wrote it
+                    records.append(ChangelogRecord(key, message.value(), message.timestamp()[1]))
+                restore.next = offset + 1
+                restore.epoch = message.leader_epoch()
+        if restore is None or not records:
+            return
+        restore.quiet_since = None
+        restore.at_end = False
+        restore.total += len(records)
+        restore.task.state.restore(restore.store, records, self._position(restore, done=False))
+        self._sensor.on_restored(str(restore.task.id), restore.store, len(records))
+        listener = self._listener()
+        if listener is not None:
+            listener.on_batch_restored(*restore.place, restore.store, restore.next, len(records))
+
+    def _event(self, restore: StoreRestore | None, message: Message, error: KafkaError) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            if restore is not None:
+                restore.next = max(restore.next, message.offset() or 0)
+                restore.at_end = True
+        elif error.code() in _REBUILD:
+            if restore is not None:
+                self._rebuild(restore, error)
+        elif is_busy(error):
+            _log.info("restoring waits: %s", error.str())
+        else:
+            where = "" if restore is None else f" of store {restore.store}, task {restore.task.id}"
+            raise StateStoreError(f"the changelog{where} cannot be read: {error.name()}: {error.str()}")
+
+    def _rebuild(self, restore: StoreRestore, error: KafkaError) -> None:
+        _log.warning(
+            "store %s of task %s is rebuilt from the beginning of %s: %s",
+            restore.store, restore.task.id, restore.place[0], error.str(),
+        )  # fmt: skip
+        restore.task.state.wipe(restore.store)
+        self._consumer.incremental_unassign([TopicPartition(*restore.place)])
+        restore.next = self._admin.offsets([restore.place], end=False)[restore.place]
+        restore.target = self._admin.offsets([restore.place], end=True)[restore.place]
+        restore.epoch = None
+        restore.based_at = self._clock.wall_ms()
+        self._consumer.incremental_assign([_start(restore)])
+
+    def _is_gone(self, restore: StoreRestore) -> bool:
+        """Tell whether the rest up to the target no longer exists.
+
+        Compaction may remove the records, and the control records, before the target: then nothing ever reaches it. If the last
+        stable offset has passed the target, and another look from here yields nothing for five seconds, that is so.
+        """
+        now = self._clock.monotonic()
+        if not restore.at_end or now < restore.look_at:
+            return False
+        restore.look_at = now + _LOOK_SECONDS
+        if restore.quiet_since is not None:
+            if now - restore.quiet_since < _GONE_SECONDS:
+                return False
+            _log.info(
+                "%s[%d] ends at %d, before the target %d: the rest was compacted away",
+                *restore.place,
+                restore.next,
+                restore.target,
+            )
+            return True
+        try:
+            _, stable = self._consumer.get_watermark_offsets(TopicPartition(*restore.place), timeout=5.0)
+        except KafkaException as error:
+            _log.info("restoring waits: %s", error_of(error).str())
+            return False
+        if stable >= restore.target:
+            restore.quiet_since = now
+            partition = TopicPartition(*restore.place)
+            self._consumer.incremental_unassign([partition])
+            self._consumer.incremental_assign([_start(restore)])
+        return False
+
+    def _position(self, restore: StoreRestore, *, done: bool) -> Position:
+        at = self._clock.wall_ms() if done else restore.based_at
+        return Position(restore.next, restore.epoch, self._topic_ids.get(restore.place[0]), at)
+
+    def _note_position(self, restore: StoreRestore, *, done: bool) -> None:
+        restore.task.state.restore(restore.store, (), self._position(restore, done=done))
+
+    def _end(self, restore: StoreRestore) -> None:
+        self._drop(restore)
+        self._note_position(restore, done=True)
+        _log.info(
+            "restored store %s of task %s: %d records from %s[%d]",
+            restore.store, restore.task.id, restore.total, *restore.place,
+        )  # fmt: skip
+        listener = self._listener()
+        if listener is not None:
+            listener.on_restore_end(*restore.place, restore.store, restore.total)
+
+    def remove(self, tasks: Iterable[ActiveTask]) -> None:
+        """Stop restoring tasks that go elsewhere."""
+        gone = set(tasks)
+        for restore in [restore for restore in self._restores.values() if restore.task in gone]:
+            self._drop(restore)
+            listener = self._listener()
+            if listener is not None:
+                listener.on_restore_suspended(*restore.place, restore.store, restore.total)
+
+    def _drop(self, restore: StoreRestore) -> None:
+        del self._restores[restore.place]
+        self._consumer.incremental_unassign([TopicPartition(*restore.place)])
+
+    def _say_progress(self) -> None:
+        now = self._clock.monotonic()
+        if self._restores and now - self._said_at > _PROGRESS_SECONDS:
+            self._said_at = now
+            left = sum(r.target - r.next for r in self._restores.values())
+            _log.info("restoring %d stores, about %d records to go", len(self._restores), left)
+
+    def close(self) -> None:
+        """Close the consumer."""
+        self._consumer.close()
+
+
+def _start(restore: StoreRestore) -> TopicPartition:
+    if restore.epoch is None or restore.epoch < 0:
+        return TopicPartition(*restore.place, restore.next)
+    return TopicPartition(*restore.place, restore.next, None, restore.epoch)
+
+
+def _place(message: Any) -> Place | None:
+    topic, partition = message.topic(), message.partition()
+    return None if topic is None or partition is None else (topic, partition)
