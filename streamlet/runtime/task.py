@@ -241,7 +241,7 @@ class Task:
         decode_key, decode_value, forward = queue.decode_key, queue.decode_value, queue.forward
         extractor = queue.source.timestamp_extractor
         punctuations = self._stream_punctuations
-        partition_time = queue.partition_time
+        partition_time, stream_time = queue.partition_time, self.stream_time
         message: Message | None = None
         done: Message | None = None
         try:
@@ -265,11 +265,11 @@ class Task:
                         continue
                 if timestamp > partition_time:
                     partition_time = timestamp
-                    if timestamp > self.stream_time:
-                        self.stream_time = timestamp
+                    if timestamp > stream_time:
+                        self.stream_time = stream_time = timestamp
                 self._timestamp = timestamp
                 forward(key, value, timestamp, headers)
-                if self.stream_time >= punctuations.due_ms:
+                if stream_time >= punctuations.due_ms:
                     self._punctuate_stream_time()
                 done = message
         except BaseException as error:
