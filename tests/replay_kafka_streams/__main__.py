@@ -1,4 +1,4 @@
-"""``python -m tests.replay_kafka_streams FILE...``: replay recordings, print a line for each case, exit 1 on any difference."""
+"""``python -m tests.replay_kafka_streams FILE...``: a line for each case, then totals; exit 1 on any difference."""
 
 from __future__ import annotations
 

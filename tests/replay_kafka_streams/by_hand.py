@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from streamlet.errors import TopologyError
 from streamlet.processor.api import Processor
 from streamlet.records import Record
 from streamlet.topic import Topic, TopicPattern
@@ -11,6 +12,7 @@ from streamlet.topology.graph import Topology
 from tests.replay_kafka_streams import api
 from tests.replay_kafka_streams.describe_text import Graph, TextNode
 from tests.replay_kafka_streams.natural import NaturalSerde
+from tests.replay_kafka_streams.verdict import OutOfScopeError
 
 
 class _Silent(Processor[Any, Any, Any, Any]):
@@ -24,7 +26,20 @@ def empty() -> Topology:
 
 
 def build(graph: Graph) -> Topology:
-    """Return the topology with these nodes."""
+    """Return the topology with these nodes.
+
+    Raises:
+        OutOfScopeError: If a name is refused.
+    """
+    try:
+        return _build(graph)
+    except TopologyError as refused:
+        if "legal name" not in str(refused):
+            raise
+        raise OutOfScopeError(f"refused by name: {str(refused).partition(':')[0]}") from refused
+
+
+def _build(graph: Graph) -> Topology:
     topology, serde, done = Topology(), NaturalSerde(), set[str]()
     pending = list(graph)
     while pending:
@@ -39,7 +54,9 @@ def _add(topology: Topology, graph: Graph, node: TextNode, serde: NaturalSerde) 
     if node.is_global:
         if node.kind == "Processor":
             (source,) = graph.parents(node)
-            store = api.call(api.need("Stores"), "key_value", node.stores[0], serde, serde, in_memory=True, logging=False)
+            store = api.call(
+                api.need("Stores"), "key_value", node.stores[0], serde, serde, in_memory=True, logging=False
+            )
             topic = Topic(source.topics[0], serde, serde)
             api.call(topology, "add_global_store", store, source.name, topic, node.name, _Silent)
         return

@@ -1,7 +1,7 @@
 """The user's functions of a case: from its words where they tell them, else known for its test class.
 
-A function is asked for by what it is for (``map``, ``joiner``, ``adder`` ...) and the node that needs it. A case with data
-must not be replayed with a made-up function; a case that only has a description may.
+A function is asked for by what it is for (``map``, ``joiner``, ``adder`` ...) and the node that needs it. A case with
+data must not be replayed with a made-up function; a case that only has a description may.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def java(value: Any) -> str:
     return str(value)
 
 
-# --- from the words -----------------------------------------------------------------------------------------------------
+# --- from the words -------------------------------------------------------------------------------------------------
 
 
 def _from_words(words: str) -> Table:
@@ -154,7 +154,7 @@ def _second_token(_key: Any, value: Any) -> Any:
     return tokens[1] if len(tokens) > 1 else None
 
 
-# --- by test class ------------------------------------------------------------------------------------------------------
+# --- by test class --------------------------------------------------------------------------------------------------
 
 
 def _integration_join(_functions: Functions) -> Table:

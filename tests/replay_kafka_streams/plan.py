@@ -1,7 +1,7 @@
 """The calls of the DSL that lead to a described topology, in the order in which they were made.
 
-Kafka Streams numbers nodes and stores with one counter, in the order of the calls. So the smallest number that a call left
-behind tells when it was made, and a call is repeated as soon as what it works on is there.
+Kafka Streams numbers nodes and stores with one counter, in the order of the calls. So the smallest number that a call
+left behind tells when it was made, and a call is repeated as soon as what it works on is there.
 """
 
 from __future__ import annotations

@@ -12,15 +12,14 @@ from tests.replay_kafka_streams.plan import Plan, first_index
 from tests.replay_kafka_streams.rebuild_tables import store_option
 from tests.replay_kafka_streams.verdict import OutOfScopeError
 
+_REGISTRATION = "KTABLE-FK-JOIN-SUBSCRIPTION-REGISTRATION"
 _METHOD = {"inner": "join", "left": "left_join", "outer": "outer_join"}
 
 
 def claim(plan: Plan) -> None:
     """Account for the nodes of joins."""
     for node in plan.graph:
-        if plan.is_free(node) and node.name.endswith(("-subscription-registration-processor",)):
-            _foreign_key(plan, node)
-        elif plan.is_free(node) and node.operator == "KTABLE-FK-JOIN-SUBSCRIPTION-REGISTRATION":
+        if node.operator == _REGISTRATION or node.name.endswith("-subscription-registration-processor"):
             _foreign_key(plan, node)
     for node in plan.graph:
         if not plan.is_free(node):
@@ -35,10 +34,12 @@ def claim(plan: Plan) -> None:
             _stream_table(plan, node)
 
 
-# --- stream-stream ----------------------------------------------------------------------------------------------------------
+# --- stream-stream --------------------------------------------------------------------------------------------------
 
 
-def _sides(plan: Plan, merge: TextNode, this: tuple[str, ...], other: tuple[str, ...]) -> tuple[TextNode, TextNode] | None:
+def _sides(
+    plan: Plan, merge: TextNode, this: tuple[str, ...], other: tuple[str, ...]
+) -> tuple[TextNode, TextNode] | None:
     parents = plan.graph.parents(merge)
     if len(parents) != 2:
         return None
@@ -138,10 +139,15 @@ def _self_join(plan: Plan, merge: TextNode) -> None:
     plan.claim(merge, windowed)
     left, right = _join_inputs(plan, [windowed, windowed])
     order = first_index(windowed.name, merge.name, *windowed.stores)
-    plan.add(order, (left, right), merge.name, lambda one, two: _call_join(plan, merge, one, "inner", two, _join_windows(plan)))
+    plan.add(
+        order,
+        (left, right),
+        merge.name,
+        lambda one, two: _call_join(plan, merge, one, "inner", two, _join_windows(plan)),
+    )
 
 
-# --- stream-table -------------------------------------------------------------------------------------------------------------
+# --- stream-table ---------------------------------------------------------------------------------------------------
 
 
 def _is_buffered_join(node: TextNode) -> bool:
@@ -186,10 +192,17 @@ def _table_of(plan: Plan, stores: list[str]) -> TextNode:
     raise OutOfScopeError(f"unknown topology: no single table has the stores {', '.join(stores) or '(none)'}")
 
 
-_TABLE_MAKERS = {"KTABLE-SOURCE", "KSTREAM-TOTABLE", "KSTREAM-AGGREGATE", "KSTREAM-REDUCE", "KTABLE-AGGREGATE", "KTABLE-REDUCE"}
+_TABLE_MAKERS = {
+    "KTABLE-SOURCE",
+    "KSTREAM-TOTABLE",
+    "KSTREAM-AGGREGATE",
+    "KSTREAM-REDUCE",
+    "KTABLE-AGGREGATE",
+    "KTABLE-REDUCE",
+}
 
 
-# --- table-table --------------------------------------------------------------------------------------------------------------
+# --- table-table ----------------------------------------------------------------------------------------------------
 
 
 def _is_table_join(plan: Plan, node: TextNode) -> bool:
@@ -238,13 +251,18 @@ def _table_join_kinds(plan: Plan) -> list[str]:
         return [one[1].lower()]
     if functions.test_class.startswith("KTableKTableForeignKey"):
         return ["left" if _is_left_foreign_key(functions) else "inner"]
-    for mark, kind in (("KTableKTableLeft", "left"), ("KTableKTableOuter", "outer"), (".outerJoin(", "outer"), (".leftJoin(", "left")):
+    for mark, kind in (
+        ("KTableKTableLeft", "left"),
+        ("KTableKTableOuter", "outer"),
+        (".outerJoin(", "outer"),
+        (".leftJoin(", "left"),
+    ):
         if mark in text:
             return [kind]
     return ["inner"]
 
 
-# --- foreign key --------------------------------------------------------------------------------------------------------------
+# --- foreign key ----------------------------------------------------------------------------------------------------
 
 
 def _is_left_foreign_key(functions: Functions) -> bool:

@@ -38,14 +38,14 @@ def claim(plan: Plan) -> None:
         if plan.is_free(node) and node.kind == "Sink":
             _sink(plan, node)
     for node in plan.graph:
-        if plan.is_free(node) and node.operator == "KSTREAM-BRANCH" or _is_named_split(plan, node):
+        if plan.is_free(node) and (node.operator == "KSTREAM-BRANCH" or _is_named_split(plan, node)):
             _split(plan, node)
     for node in plan.graph:
         if plan.is_free(node) and node.kind == "Processor":
             _processor(plan, node)
 
 
-# --- sources, sinks, repartitioning ---------------------------------------------------------------------------------------
+# --- sources, sinks, repartitioning ---------------------------------------------------------------------------------
 
 
 def topic(plan: Plan, name: str) -> Topic[Any, Any]:
@@ -157,7 +157,7 @@ def _sink(plan: Plan, node: TextNode) -> None:
     plan.add(node.index, node.parents, node.name, run)
 
 
-# --- operators ------------------------------------------------------------------------------------------------------------
+# --- operators ------------------------------------------------------------------------------------------------------
 
 
 def _processor(plan: Plan, node: TextNode) -> None:
@@ -193,7 +193,7 @@ def _is_table(plan: Plan, node: TextNode) -> bool:
 
 def _process(plan: Plan, node: TextNode, stream: Any, name: str | None) -> Any:
     stores = [_plain_store(plan, store) for store in node.stores]
-    if not node.children and not plan.functions.describes_only:
+    if not node.children:
         supplier = capture(plan, node.name)
         return api.call(stream, "process", with_stores(supplier, stores) if stores else supplier, name=name)
     fixed = not plan.functions.has("process", node.name) and plan.functions.has("process_values", node.name)
@@ -263,7 +263,7 @@ _METHODS: dict[str, Any] = {
 }
 
 
-# --- split ----------------------------------------------------------------------------------------------------------------
+# --- split ----------------------------------------------------------------------------------------------------------
 
 
 def _is_named_split(plan: Plan, node: TextNode) -> bool:
@@ -277,7 +277,7 @@ def _is_named_split(plan: Plan, node: TextNode) -> bool:
 
 
 def _split(plan: Plan, node: TextNode) -> None:
-    """Branches are named after the split with a number, or a name of their own, behind it; each uses up a number too."""
+    """Branches are called like the split with a number, or a name of their own, behind it; each uses up a number."""
     branches = [child for child in plan.graph.children(node) if child.name.startswith(node.name)]
     if len(branches) != len(node.children):
         raise OutOfScopeError(f"unknown topology: {node.name} has children that are no branches of it")
@@ -285,7 +285,12 @@ def _split(plan: Plan, node: TextNode) -> None:
     after = node.index if node.index is not None else (plan.graph[node.parents[0]].index or 0)
     gaps = iter(number for number in range(after + 1, after + 1000) if number not in plan.numbers)
     order = node.index if node.index is not None else next(gaps)
-    plan.add(order, node.parents, node.name, lambda stream: api.call(stream, "split", name=node.name if not node.operator else None))
+    plan.add(
+        order,
+        node.parents,
+        node.name,
+        lambda stream: api.call(stream, "split", name=node.name if not node.operator else None),
+    )
     predicates = None if plan.functions.describes_only else plan.functions.get("branches", node.name)
     before = node.name
     for position, branch in enumerate(sorted(branches, key=_by_suffix(node, branches))):
@@ -297,7 +302,7 @@ def _split(plan: Plan, node: TextNode) -> None:
 
 
 def _by_suffix(node: TextNode, branches: list[TextNode]) -> Any:
-    """Named branches are numbered in silence: they fill the places that no other branch's number takes; the default is last."""
+    """Named branches fill the places that no other branch's number takes; the default branch is the last."""
     suffixes = [branch.name.removeprefix(node.name) for branch in branches]
     taken = {int(suffix) for suffix in suffixes if suffix.isdigit()}
     free = iter(number for number in range(1, len(branches) + 2) if number not in taken)

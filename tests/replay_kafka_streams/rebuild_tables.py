@@ -37,7 +37,7 @@ def claim(plan: Plan) -> None:
 
 
 def _is_group_by(plan: Plan, node: TextNode) -> bool:
-    """Tell whether a key was selected by `group_by`: its only child leads to a repartition topic before an aggregation."""
+    """Tell whether a key was selected by `group_by`: its only child leads to a topic before an aggregation."""
     children = plan.graph.children(node)
     if node.kind != "Processor" or len(children) != 1:
         return False
@@ -48,7 +48,7 @@ def _is_group_by(plan: Plan, node: TextNode) -> bool:
     if len(sink) != 1 or sink[0].kind != "Sink" or not sink[0].topics or repartitioned(sink[0].topics[0]) is None:
         return False
     consumers = [child for reader in plan.graph.readers(sink[0].topics[0]) for child in plan.graph.children(reader)]
-    if len(consumers) != 1 or plan.graph.nodes[consumers[0].name].operator not in ("KSTREAM-AGGREGATE", "KSTREAM-REDUCE"):
+    if len(consumers) != 1 or consumers[0].operator not in ("KSTREAM-AGGREGATE", "KSTREAM-REDUCE"):
         return False
     base = repartitioned(sink[0].topics[0])
     return base in (node.name, *consumers[0].stores)
@@ -75,7 +75,7 @@ def store_option(plan: Plan, node: TextNode, *, own_always: bool = False) -> Any
     return None
 
 
-# --- tables and what is derived from them -------------------------------------------------------------------------------
+# --- tables and what is derived from them ---------------------------------------------------------------------------
 
 
 def _table(plan: Plan, source: TextNode, table: TextNode) -> None:
@@ -109,7 +109,10 @@ def _derived(plan: Plan, node: TextNode) -> None:
     def run(table: Any) -> Any:
         function = plan.functions.get(purpose, node.name)
         if purpose == "transform_values":
-            stores = [api.call(api.need("Stores"), "key_value", name, plan.serde, plan.serde, in_memory=True) for name in extra]
+            stores = [
+                api.call(api.need("Stores"), "key_value", name, plan.serde, plan.serde, in_memory=True)
+                for name in extra
+            ]
             if stores:
                 from tests.replay_kafka_streams.user_processors import with_stores
 
@@ -126,7 +129,7 @@ _DERIVED = {
 }
 
 
-# --- grouping -------------------------------------------------------------------------------------------------------------
+# --- grouping -------------------------------------------------------------------------------------------------------
 
 
 def _grouped_table(plan: Plan, select: TextNode) -> None:
@@ -164,7 +167,7 @@ def _aggregate(plan: Plan, node: TextNode, grouped: Any) -> Any:
     return api.call(grouped, "aggregate", *arguments, store=option)
 
 
-# --- suppress ---------------------------------------------------------------------------------------------------------------
+# --- suppress -------------------------------------------------------------------------------------------------------
 
 
 def _suppress(plan: Plan, node: TextNode) -> None:
@@ -197,5 +200,7 @@ def suppressed(op: Op | None) -> Any:
         options["when_full"] = "shut_down"
     if "FinalResults" in op.text or "WindowEndTimeDefinition" in op.text:
         return api.call(kind, "until_window_closes", **options)
-    limit = min(op.milliseconds("timeToWaitForMoreEvents"), 10**14)  # Java's longest duration is longer than a timedelta can be
+    limit = min(
+        op.milliseconds("timeToWaitForMoreEvents"), 10**14
+    )  # a timedelta is shorter than Java's longest duration
     return api.call(kind, "until_time_limit", api.ms(limit), **options)

@@ -1,4 +1,4 @@
-"""Reads the part of a case's words that its recorder wrote by machine: ``windows/ops: name Class{key=value, ...} ...``."""
+"""Reads what the recorder wrote by machine into a case's words: ``windows/ops: name Class{key=value, ...} ...``."""
 
 from __future__ import annotations
 
