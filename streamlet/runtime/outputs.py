@@ -141,7 +141,10 @@ class Outputs(ABC):
                 _log.warning("could not %s, trying again: %s", what, error.str())
 
     def _produce(self, producer: Producer, *arguments: Any) -> None:
-        """Hand a record over; a full queue is waited for."""
+        """Hand a record over (`produce`'s arguments, the report as `callback`: its other name is not seen behind a None).
+
+        A full queue is waited for.
+        """
         deadline: float | None = None
         while True:
             try:
@@ -213,8 +216,8 @@ class TransactionalOutputs(Outputs):
                 value,
                 key,
                 -1 if partition is None else partition,
-                None,
                 report,
+                None,
                 timestamp or 1,
                 list(headers) if headers else None,
             )
@@ -229,7 +232,7 @@ class TransactionalOutputs(Outputs):
         try:
             for at, (key, value, timestamp) in enumerate(records):
                 report = self._last if at == last else careful
-                self._produce(producer, topic, value, key, partition, None, report, timestamp or 1)
+                self._produce(producer, topic, value, key, partition, report, None, timestamp or 1)
         except KafkaException as exception:
             self._raise_if_lost(exception)
             raise refusal(f"a change could not be written to {topic}[{partition}]", error_of(exception)) from exception
@@ -268,6 +271,7 @@ class TransactionalOutputs(Outputs):
         except SystemError as error:
             raise LogRefusalError("the producer was fenced while it committed", Remedy.RENEW) from error
         self._open = False
+        _serve(self._producer, 0)  # a real producer's delivery reports wait to be served
 
     def abort(self) -> None:
         if self._open:
@@ -348,7 +352,7 @@ class PlainOutputs(Outputs):
         producer, report = self._changes, self._change_delivered
         try:
             for key, value, timestamp in records:
-                self._produce(producer, topic, value, key, partition, None, report, timestamp or 1)
+                self._produce(producer, topic, value, key, partition, report, None, timestamp or 1)
         except KafkaException as exception:
             raise refusal(f"a change could not be written to {topic}[{partition}]", error_of(exception)) from exception
 

@@ -69,10 +69,14 @@ def reader(config: StreamsConfig, client_id: str, *kinds: str, isolation_level: 
 def producer(config: StreamsConfig, client_id: str, *, transactional_id: str | None = None) -> dict[str, Any]:
     """Return the settings of a producer; with a transactional id, of one that writes in transactions."""
     transactional: dict[str, Any] = {}
-    defaults: dict[str, Any] = {"client.id": client_id, "linger.ms": 50, "partitioner": "murmur2_random"}
+    defaults: dict[str, Any] = {"client.id": client_id, "linger.ms": 5, "partitioner": "murmur2_random"}
     if transactional_id is not None:
         # An open transaction of a dead owner holds up readers that long; librdkafka's default is a minute.
         defaults["transaction.timeout.ms"] = DEFAULT_TRANSACTION_TIMEOUT_MS
+        # A transaction that follows its predecessor before that one's markers are in is told to ask again: after librdkafka's 100 ms
+        # every second commit would wait that long (docs/runtime-findings.md)
+        defaults["retry.backoff.ms"] = 10
+        defaults["retry.backoff.max.ms"] = 50
         transactional = {"transactional.id": transactional_id}
     return {
         **defaults,
