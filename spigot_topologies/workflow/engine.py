@@ -300,11 +300,14 @@ class Engine:
         return fault
 
     def _write_gathered(self, node: Node) -> None:
-        lookups = [sees_path(self.state, self._child(node, index)) for index in range(node.admitted)]
-        values = {}
-        for symbol, reducer, arguments in node.plan.gathered:
-            columns = [[evaluate(lookup) for lookup in lookups] for evaluate in arguments]
-            values[symbol] = reducer(*columns)
+        gathered = node.plan.gathered
+        columns: list[list[list[Any]]] = [[[] for _ in arguments] for _, _, arguments in gathered]
+        for index in range(node.admitted):
+            lookup = sees_path(self.state, self._child(node, index))
+            for (_, _, arguments), lists in zip(gathered, columns, strict=True):
+                for evaluate, values_so_far in zip(arguments, lists, strict=True):
+                    values_so_far.append(evaluate(lookup))
+        values = {symbol: reducer(*lists) for (symbol, reducer, _), lists in zip(gathered, columns, strict=True)}
         owner, exists = scope_owner(node)
         if exists:
             self.state.write(owner, values)
@@ -317,7 +320,7 @@ class Engine:
                 self.state.write(owner, values)
 
     def _child(self, node: Node, index: int) -> Node:
-        child = self.state.child(node, index)
+        child = self.state.child(node, index, keep=False)
         if child is None:
             raise KeyError(f"the workflow's state lacks the node {node.name}.{index}; was it only partly restored?")
         return child
@@ -348,8 +351,8 @@ def _verdict(node: Node) -> int:
     """
     directive = node.plan.directive
     assert directive is not None, f"{node.name} is a task"
-    verdict = int(directive.verdict(node))
-    if verdict == LIVE and not _may_admit(node) and node.admitted == node.succeeded + node.failed:
+    verdict = directive.verdict(node)
+    if verdict == LIVE and node.admitted == node.succeeded + node.failed and not _may_admit(node):
         raise DirectiveError(
             f"{node.plan.tag} neither ends nor admits a child: {node.admitted} of {node.total} children were admitted, "
             f"{node.succeeded} have succeeded, {node.failed} failed"
@@ -359,7 +362,8 @@ def _verdict(node: Node) -> int:
 
 def _may_admit(node: Node) -> bool:
     directive = node.plan.directive
-    return directive is not None and node.admitted < min(node.total, directive.admissible(node))
+    admitted = node.admitted
+    return admitted < node.total and directive is not None and admitted < directive.admissible(node)
 
 
 def _may_start_below(node: Node | None) -> bool:

@@ -50,7 +50,7 @@ class Node:
         folded: The whole sub-scope is in `scope`, and stored with the node.
         values: An isolate's bindings, and the failure that a group handled; None where not loaded.
         has_values: Whether there are such values.
-        items: A loop's items: all in memory, else the chunks read so far.
+        items: A loop's items: all of them in memory, else the chunk last read.
     """
 
     __slots__ = (

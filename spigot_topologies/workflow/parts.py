@@ -3,7 +3,7 @@
 | key | value | written |
 |---|---|---|
 | `m` | run id and plan address | once |
-| `p` | the plan | once |
+| `p` | the plan, compressed | once |
 | `N` | names in the initial scope | once |
 | `h` | status, number of running tasks, agenda | where they changed |
 | `e` | the workflow's error | once, at a failure |

@@ -44,12 +44,13 @@ class State:
         plan = self.plan if parent is None else parent.plan.child(index)
         node = Node(plan, parent, index, name, node_id(self.run, name))
         self.nodes[node.id] = node
-        self._dirty[node.id] = node
+        self.touch(node)
         return node
 
     def touch(self, node: Node) -> None:
         """The node will be written at the next flush."""
-        self._dirty[node.id] = node
+        if self.parts is not None:
+            self._dirty[node.id] = node
 
     def find(self, id: bytes) -> tuple[Node | None, bool]:
         """The task with this id, and whether the id is that of a group instead."""
@@ -74,11 +75,17 @@ class State:
             node = self.child(node, index)
         return node
 
-    def child(self, parent: Node, index: int) -> Node | None:
-        """The `index`-th child, None where it was not admitted."""
-        return self._load(parent, index)
+    def child(self, parent: Node, index: int, *, keep: bool = True) -> Node | None:
+        """The `index`-th child, None where it was not admitted.
 
-    def _load(self, parent: Node | None, index: int) -> Node | None:
+        Args:
+            parent: The node above.
+            index: Which child.
+            keep: Whether to remember one that had to be loaded; one that will change must be.
+        """
+        return self._load(parent, index, keep=keep)
+
+    def _load(self, parent: Node | None, index: int, *, keep: bool = True) -> Node | None:
         name = "r" if parent is None else f"{parent.name}.{index}"
         id = node_id(self.run, name)
         node = self.nodes.get(id)
@@ -87,7 +94,8 @@ class State:
             if data is not None:
                 node = Node(self.plan if parent is None else parent.plan.child(index), parent, index, name, id)
                 unpack_node(node, data)
-                self.nodes[id] = node
+                if keep:
+                    self.nodes[id] = node
         return node
 
     # --- scopes -----------------------------------------------------------------------------------------------------
@@ -192,7 +200,8 @@ class State:
         number, offset = divmod(index, node.chunk)
         chunk = node.items.get(number)
         if chunk is None:
-            chunk = node.items[number] = codec.decode(self._need(self._chunk_key(node, number)))
+            chunk = codec.decode(self._need(self._chunk_key(node, number)))
+            node.items = {number: chunk}  # only the last one: a walk over a large loop must not load it whole
         return chunk[offset]
 
     def _chunk_key(self, node: Node, number: int) -> bytes:
@@ -210,6 +219,14 @@ class State:
         if self.parts is not None:
             self._put(key, codec.encode(value), overwrite=True)
 
+    def bytes_of(self, key: bytes) -> bytes:
+        """The bytes of one of the workflow's own entries.
+
+        Raises:
+            KeyError: there is no such entry.
+        """
+        return self._need(key)
+
     def put_bytes(self, key: bytes, data: bytes) -> None:
         """Writes an entry that is bytes already, for the first time."""
         self._put(key, data, overwrite=False)
@@ -218,7 +235,6 @@ class State:
         """Writes what changed to the parts, and gives the number of entries written or deleted."""
         parts = self.parts
         if parts is None:
-            self._dirty.clear()
             return 0
         for id, node in self._dirty.items():
             self._put(b"n" + id, pack_node(node), overwrite=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 from uuid import UUID, uuid4
+from zlib import compress, decompress
 
 from spigot_topologies.errors import PlanError, WorkflowFailed
 from spigot_topologies.plan import check
@@ -50,22 +51,17 @@ def create(
         PlanError: the plan has faults; all of them are listed.
         TypeError: the scope is no map, or holds a value that state cannot hold.
     """
-    faults = [fault for fault in check(plan, registry.vocabulary) if fault.severity == "error"]
-    if faults:
-        raise PlanError(faults)
     if scope is not None and not isinstance(scope, Mapping):
         raise TypeError(f"the scope must be a map or None, not a {type(scope).__name__}")
     run_id = uuid4() if id is None else id
     if parts is None:
+        _refuse_faults(plan, registry)
         state = State(run_id, compile_plan(plan, registry), None)
     else:
-        encoded = codec.encode(plan)
-        address = plan_hash(encoded)
-        compiled = cached(address, registry) or cached(address, registry, compile_plan(plan, registry))
-        assert compiled is not None
+        address, encoded, compiled = _compile_encoded(plan, registry)
         state = State(run_id, compiled, parts)
         state.put_bytes(_META, _VERSION + run_id.bytes + address)
-        state.put_bytes(_PLAN, encoded)
+        state.put_bytes(_PLAN, compress(encoded))
         if scope:
             state.set_entry(_NAMES, [*scope])
     state.write(None, dict(scope or {}))
@@ -113,8 +109,8 @@ class Workflow:
         run_id, address = UUID(bytes=meta[1:17]), meta[17:33]
         plan = cached(address, registry)
         if plan is None:
-            source = State(run_id, _NOTHING, parts).entry(_PLAN)
-            plan = cached(address, registry, compile_plan(source, registry))
+            source = State(run_id, _NOTHING, parts).bytes_of(_PLAN)
+            plan = cached(address, registry, compile_plan(codec.decode(decompress(source)), registry))
             assert plan is not None
         state = State(run_id, plan, parts)
         header = parts.get(_HEADER)
@@ -319,6 +315,28 @@ class Scope(Mapping[str, Any]):
 
 
 _NOTHING = PlanNode("", None, {})
+
+
+def _refuse_faults(plan: Any, registry: Registry) -> None:
+    faults = [fault for fault in check(plan, registry.vocabulary) if fault.severity == "error"]
+    if faults:
+        raise PlanError(faults)
+
+
+def _compile_encoded(plan: Any, registry: Registry) -> tuple[bytes, bytes, PlanNode]:
+    """A plan's address, its bytes, and the compiled plan; one that was seen before is neither checked nor compiled."""
+    try:
+        encoded = codec.encode(plan)
+    except TypeError:
+        _refuse_faults(plan, registry)
+        raise
+    address = plan_hash(encoded)
+    compiled = cached(address, registry)
+    if compiled is None:
+        _refuse_faults(plan, registry)
+        compiled = cached(address, registry, compile_plan(plan, registry))
+    assert compiled is not None
+    return address, encoded, compiled
 
 
 def _as_id(task_id: UUID | str) -> bytes | None:
