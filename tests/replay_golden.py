@@ -24,6 +24,7 @@ from uuid import UUID, uuid5
 from attrs import frozen
 
 from spigot_topologies.errors import PlanError
+from spigot_topologies.plan import split
 from spigot_topologies.values import Char, Keyword, Symbol
 from spigot_topologies.values.frozen import freeze
 from spigot_topologies.workflow import DictParts, Workflow, create
@@ -71,12 +72,14 @@ class Difference:
         op: What the step did.
         kinds: What differed: `refused-plan`, `accepted`, `rejected:<reason>`, `tasks`, `status`, `running`, ...
         detail: Expected and found, for a person.
+        empty: Whether a group without children, or a loop without items, had been entered by then.
     """
 
     step: int
     op: str
     kinds: frozenset[str]
     detail: str
+    empty: bool = False
 
 
 # --- the recordings' values --------------------------------------------------------------------------------------
@@ -230,7 +233,20 @@ class Replay:
         if not differences:
             return None
         detail = "; ".join(f"{name}: expected {want}, found {have}" for name, (want, have) in differences.items())
-        return Difference(number, step["op"], frozenset(differences), detail)
+        return Difference(number, step["op"], frozenset(differences), detail, self.has_empty_group())
+
+    def has_empty_group(self) -> bool:
+        """Walks the nodes that the engine has entered; looks inside it, for the engine has no use of the answer."""
+        assert self.workflow is not None
+        state = self.workflow._state
+        todo = [state.at(())]
+        while todo:
+            node = todo.pop()
+            if node is not None and node.plan.directive is not None:
+                if node.total == 0:
+                    return True
+                todo.extend(state.child(node, index) for index in range(node.admitted))
+        return False
 
 
 def explanation(case: dict[str, Any], difference: Difference) -> int | str | None:
@@ -254,8 +270,10 @@ def _explains(row: int, case: dict[str, Any], difference: Difference) -> bool:
     refused = any(kind.startswith("rejected:") for kind in kinds)
     played = difference.step >= 0 and "accepted" not in kinds and not refused and bool(observed)
     if row == 1:
-        return played and difference.op != "rerun"
-    if row in (2, 3, 10):
+        return played and (difference.empty or not reads_bindings(decode(case["plan"])))
+    if row == 2:
+        return played and ("binding-scope" in case["tags"] or reads_bindings(decode(case["plan"])))
+    if row in (3, 10):
         return played
     if row == 4:
         return bool(kinds & {"rejected:duplicate", "rejected:already-finished"}) or (played and observed <= SCOPES)
@@ -279,6 +297,37 @@ def _explains(row: int, case: dict[str, Any], difference: Difference) -> bool:
     if row == 14:
         return played and difference.op == "rerun" and observed == {"tasks"}
     return False
+
+
+def reads_bindings(plan: Any) -> bool:
+    """Whether, below a node that binds a symbol, an option other than `in` reads it: what row 2 is about."""
+    todo: list[tuple[Any, frozenset[Any]]] = [(plan, frozenset())]
+    while todo:
+        node, bound = todo.pop()
+        tag, options, children = split(node)
+        read = [value for key, value in options.items() if key != "spigot/in"]
+        if bound & symbols_in(read):
+            return True
+        below = set(bound)
+        for key, value in options.items():
+            if key == "spigot/for":
+                below.add(value[0])
+            elif key == "spigot/error":
+                below.add(value)
+            elif key == "spigot/binding":
+                below.update(value[::2])
+        if tag.startswith("spigot/"):
+            todo.extend((child, frozenset(below)) for child in children)
+    return False
+
+
+def symbols_in(value: Any) -> set[Any]:
+    """The symbols that expressions inside the value read."""
+    if type(value) is tuple and len(value) == 2 and value[0] == "spigot/get" and isinstance(value[1], str):
+        return {value[1]}
+    if isinstance(value, dict):
+        return set().union(*(symbols_in(item) for item in value.values()))
+    return set().union(*(symbols_in(item) for item in value)) if isinstance(value, list | tuple) else set()
 
 
 def _explains_tag(tag: str, difference: Difference) -> bool:
