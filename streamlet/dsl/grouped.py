@@ -161,6 +161,8 @@ class KGroupedStream(Generic[K_co, V_co]):
             name: Name of the node.
         """
         options = materialized(store)
+        if store is not None and options.name is None:
+            self.plan.store_name(_AGGREGATE)  # Kafka Streams uses up a number here that it has no use for, to stay compatible
         serdes = Serdes(self.serdes.key, options.value_serde or built_in.int64)
         return self._aggregated(
             _AGGREGATE, serdes, options, name, lambda step: Count(step.store_in_use or "", step.sends_old_values)
