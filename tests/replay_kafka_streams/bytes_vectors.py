@@ -58,7 +58,7 @@ def _partition_long(given: str) -> int:
 
 
 def _murmur2(given: str) -> int:
-    """Return the hash without its sign: librdkafka tells partitions only, and drops the sign as Java's producer does."""
+    """Return the hash without its sign: librdkafka tells partitions only, without the sign as Java's producer."""
     return int(murmur2(given.encode(), 2**31 - 1))
 
 

@@ -66,9 +66,10 @@ def store_option(plan: Plan, node: TextNode, *, own_always: bool = False) -> Any
     if given:
         name = given[-1]  # a transformer's own stores come first
         versioned = plan.op("versionedStore", name)
-        if versioned is None:
+        buffered = any({name, f"{other.name}-Buffer"} <= set(other.stores) for other in plan.graph)
+        if versioned is None and not buffered:
             return name
-        history = api.ms(versioned.milliseconds("historyRetention"))
+        history = api.ms(versioned.milliseconds("historyRetention") if versioned else 300_000)
         return api.make("Materialized", name, history_retention=history)
     if node.stores and not own_always:
         return api.make("Materialized")
@@ -117,9 +118,20 @@ def _derived(plan: Plan, node: TextNode) -> None:
                 from tests.replay_kafka_streams.user_processors import with_stores
 
                 function = with_stores(function, stores)
-        return api.call(table, method, function, store=store_option(plan, node))
+        option = store_option(plan, node)
+        if option is None and _left_a_gap(plan, node):
+            option = api.make("Materialized")
+        return api.call(table, method, function, store=option)
 
     plan.add(first_index(node.name, *node.stores), node.parents, node.name, run)
+
+
+def _left_a_gap(plan: Plan, node: TextNode) -> bool:
+    """Tell whether a number before the node was used up by options without a name, for a store that was never made."""
+    if node.index is None or node.index - 1 in plan.numbers:
+        return False
+    before = next((other.operator for other in plan.graph if other.index == (node.index or 0) - 2), "")
+    return before not in ("KSTREAM-TOTABLE", "KTABLE-FK-JOIN-OUTPUT")  # these use up one behind them
 
 
 _DERIVED = {
