@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from attrs import field, frozen
@@ -48,7 +48,7 @@ class Changes:
     """
 
     family: str
-    entries: Sequence[tuple[bytes, bytes | None]]
+    entries: Iterable[tuple[bytes, bytes | None]]
     dropped: Sequence[tuple[bytes, bytes]] = field(default=())
 
 

@@ -9,7 +9,7 @@ way each changed entry is serialised once per commit, for the changelog and for 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import islice
 from struct import Struct
 from typing import Any, TypeAlias
@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from streamlet.errors import SerializationError, StateStoreError
 from streamlet.serdes import Serde, bytes_
 from streamlet.state.backend import Backend, Changes
+from streamlet.state.expiry import SEGMENT_BYTES, Expiry
 from streamlet.state.in_memory import merge_keys
 from streamlet.state.memory import StateMemory
 from streamlet.state.size_sample import SizeSample
@@ -44,18 +45,21 @@ class WriteBuffer:
         timestamped: Whether the stored bytes carry the timestamp as a prefix of eight bytes.
         immutable: Whether values may be kept as objects.
         memory: The budget for entries that are not changed.
+        expiry: The time of the store, if its entries expire.
 
     Attributes:
         dirty: Changes since the last commit, in the order in which their keys were first written.
         recent: Entries used lately that are as the backend has them.
         old: The generation before.
         careful: Serialise at every put, so that a value that cannot be serialised is found where it is put.
+        objects: Whether entries hold objects; otherwise they hold bytes.
+        expiry: See above.
+        local_key: Turns a key of the changelog into that of the database, or None if it has expired. The changelog's key is the
+            database's without the segment. None if both are the same.
+        events: What is logged instead of the dirty entries: values by key and timestamp. None if the dirty entries are.
+        replay: Takes in changelog records that are events.
+        on_rollback: Called with the entries that were dropped, or None if the backend was changed otherwise.
     """
-
-    __slots__ = (
-        "_backend", "_clean_limit", "_decode", "_encode", "_memory", "_proofs", "_sample", "_sealed", "_sealed_writes",
-        "_sorted", "_timestamped", "careful", "dirty", "dirty_bytes", "objects", "old", "recent", "store",
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class WriteBuffer:
         timestamped: bool,
         immutable: bool,
         memory: StateMemory,
+        expiry: Expiry | None = None,
     ) -> None:
         self.store = store
         self.objects = immutable and value_serde is not bytes_  # bytes need no second form
@@ -74,6 +79,11 @@ class WriteBuffer:
         self.old: dict[bytes, Entry] = {}
         self.careful = False
         self.dirty_bytes = 0  # exact, of values kept as bytes
+        self.expiry = expiry
+        self.local_key: Callable[[bytes], bytes | None] | None = None
+        self.events: dict[tuple[bytes, int], Any] | None = None
+        self.replay: Callable[[Sequence[ChangelogRecord]], None] | None = None
+        self.on_rollback: Callable[[Mapping[bytes, Entry] | None], None] | None = None
         self._backend = backend
         self._encode: Callable[[Any], bytes] = value_serde.encoder if self.objects else _same
         self._decode: Callable[[bytes], Any] = value_serde.decoder if self.objects else _same
@@ -82,10 +92,16 @@ class WriteBuffer:
         self._sorted: list[bytes] | None = None
         self._sample = SizeSample(self._size_of)
         self._sealed: dict[bytes, Entry] | None = None
-        self._sealed_writes: list[tuple[bytes, bytes | None]] = []
+        self._encoded: list[bytes | None] = []
+        self._sealed_events: dict[tuple[bytes, int], Any] | None = None
         self._proofs: dict[bytes, tuple[Entry, bytes]] | None = None
         self._clean_limit = 0
         self._set_clean_limit(64.0)
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is something to be committed."""
+        return bool(self.dirty or self.events)
 
     # -- reading ---------------------------------------------------------------------------------
     def find(self, key: bytes) -> Entry | None:
@@ -207,79 +223,143 @@ class WriteBuffer:
         try:
             return self._encode(value)
         except Exception as error:
-            raise SerializationError(
-                f"store {self.store!r}: the value of key {key!r} cannot be serialised: {error}"
-            ) from error
+            raise self._unserialisable(key, error) from error
 
     # -- committing ------------------------------------------------------------------------------
-    def seal(self) -> list[ChangelogRecord]:
-        """Serialise what is dirty, once, as changelog records; what is put later belongs to the next commit."""
-        self._sealed = self.dirty.copy()
-        writes: list[tuple[bytes, bytes | None]] = []
-        self._sealed_writes = writes
-        records: list[ChangelogRecord] = []
-        encode, timestamped, pack = self._encode, self._timestamped, _TIMESTAMP.pack
-        add_record, add_write = records.append, writes.append
-        size = 0
-        for key, (value, timestamp) in self._sealed.items():
-            if value is None:
-                data = stored = None
-            else:
-                try:
-                    data = encode(value)
-                    stored = pack(timestamp) + data if timestamped else data
-                except Exception as error:
-                    self._sealed = None
-                    raise SerializationError(
-                        f"store {self.store!r}: the value of key {key!r} cannot be serialised: {error}"
-                    ) from error
-                size += len(data)
-            add_write((key, stored))
-            add_record(_new(ChangelogRecord, (key, data, timestamp)))
-        if records:
-            self._set_clean_limit(size / len(records))
-        return records
+    def seal(self) -> None:
+        """Serialise what is dirty, once; what is put later belongs to the next commit.
 
-    def changes(self) -> Changes:
-        """Return what the commit has to write: what was sealed, or everything if nothing was."""
+        Raises:
+            SerializationError: If a value has no bytes; the message names store and key.
+        """
+        sealed = self.dirty.copy()
+        encoded: list[bytes | None] = []
+        encode, add, size = self._encode, encoded.append, 0
+        for key, (value, timestamp) in sealed.items():
+            if type(timestamp) is not int:
+                raise SerializationError(
+                    f"store {self.store!r}: the timestamp of key {key!r} must be a whole number of ms, not {timestamp!r}"
+                )
+            if value is None:
+                add(None)
+                continue
+            try:
+                data = encode(value)
+            except Exception as error:
+                raise self._unserialisable(key, error) from error
+            add(data)
+            size += len(data)
+        self._sealed, self._encoded = sealed, encoded
+        self._sealed_events = None if self.events is None else self.events.copy()
+        if encoded:
+            self._set_clean_limit(size / len(encoded))
+
+    def records(self) -> list[ChangelogRecord]:
+        """Return what was sealed as changelog records."""
+        if self._sealed_events is not None:
+            return [
+                _new(ChangelogRecord, (key, None if value is None else self.serialised(key, value), timestamp))
+                for (key, timestamp), value in self._sealed_events.items()
+            ]
+        entries = zip(self._sealed or {}, self._encoded, (self._sealed or {}).values())
+        if self.local_key is not None:
+            return [_new(ChangelogRecord, (key[SEGMENT_BYTES:], data, entry[1])) for key, data, entry in entries]
+        return [_new(ChangelogRecord, (key, data, entry[1])) for key, data, entry in entries]
+
+    def changes(self) -> tuple[Changes, dict[bytes, bytes | None]]:
+        """Return what the commit has to write: what was sealed, or everything if nothing was; and its metadata."""
         if self._sealed is None:
             self.seal()
-        return Changes(self.store, self._sealed_writes)
+        sealed = self._sealed or {}
+        entries: Iterable[tuple[bytes, bytes | None]]
+        if self._timestamped:
+            pack = _TIMESTAMP.pack
+            entries = (
+                (key, None if data is None else pack(entry[1]) + data)
+                for (key, entry), data in zip(sealed.items(), self._encoded)
+            )
+        else:
+            entries = zip(sealed, self._encoded)
+        if self.expiry is None:
+            return Changes(self.store, entries), {}
+        dropped, remembered = self.expiry.seal()
+        return Changes(self.store, entries, dropped), {time_key(self.store): remembered}
 
     def committed(self) -> None:
         """The backend has what was sealed: those entries are clean now."""
-        sealed, self._sealed, self._sealed_writes = self._sealed, None, []
-        if not sealed:
+        sealed, events = self._sealed, self._sealed_events
+        self._unseal()
+        if sealed is None:
             return
         later = {key: entry for key, entry in self.dirty.items() if sealed.get(key) is not entry}
         self._set_dirty(later)
+        if self.events and events:
+            self.events = {key: value for key, value in self.events.items() if events.get(key, self) is not value}
         self.recent.update(sealed)
         for key in later:
             self._forget(key)
         if len(self.recent) > self._clean_limit:
             self._next_generation()
+        if self.expiry is not None:
+            self.expiry.committed()
 
     def rollback(self) -> None:
         """Drop the changes since the last commit, and the clean entries of the same keys."""
         dropped = self.dirty
         self._set_dirty({})
-        self._sealed, self._sealed_writes = None, []
+        self._unseal()
+        if self.events:
+            self.events = {}
         for key in dropped:
             self._forget(key)
+        if self.expiry is not None:
+            self.expiry.rollback()
+        if self.on_rollback is not None:
+            self.on_rollback(dropped)
 
-    def restored(self, records: Sequence[ChangelogRecord]) -> Changes:
+    def restored(self, records: Sequence[ChangelogRecord]) -> tuple[Changes, dict[bytes, bytes | None]]:
         """Return what changelog records mean to the backend; the last one of a key counts."""
-        entries: dict[bytes, bytes | None] = {}
-        timestamped, pack = self._timestamped, _TIMESTAMP.pack
-        for key, value, timestamp in records:
-            entries[key] = pack(timestamp) + value if timestamped and value is not None else value
         self.clear_clean()
-        return Changes(self.store, list(entries.items()))
+        if self.replay is not None:
+            self.replay(records)
+            return self.changes()
+        entries: dict[bytes, bytes | None] = {}
+        timestamped, pack, local_key = self._timestamped, _TIMESTAMP.pack, self.local_key
+        for key, value, timestamp in records:
+            if local_key is not None:
+                local = local_key(key)
+                if local is None:
+                    continue
+                key = local
+            entries[key] = pack(timestamp) + value if timestamped and value is not None else value
+        if self.expiry is None:
+            return Changes(self.store, entries.items()), {}
+        dropped, remembered = self.expiry.seal()
+        return Changes(self.store, entries.items(), dropped), {time_key(self.store): remembered}
+
+    def restored_committed(self) -> None:
+        """What `restored` returned is in the backend."""
+        if self.replay is not None:
+            self.committed()
+        elif self.expiry is not None:
+            self.expiry.committed()
+        if self.on_rollback is not None:
+            self.on_rollback(None)
+
+    def _unseal(self) -> None:
+        self._sealed, self._encoded, self._sealed_events = None, [], None
+
+    def _unserialisable(self, key: bytes, error: Exception) -> SerializationError:
+        return SerializationError(f"store {self.store!r}: the value of key {key!r} cannot be serialised: {error}")
 
     def reset(self) -> None:
         """Forget everything: the backend was emptied."""
         self.rollback()
         self.clear_clean()
+        if self.expiry is not None:
+            self.expiry.reset()
+        if self.on_rollback is not None:
+            self.on_rollback(None)
 
     def clear_clean(self) -> None:
         """Forget all clean entries."""
@@ -348,6 +428,11 @@ class WriteBuffer:
                     f"store {self.store!r}: the value of key {key!r} was changed in place after it was put or got. "
                     f"Build a new value instead, or declare the store without immutable_values=True"
                 )
+
+
+def time_key(store: str) -> bytes:
+    """Return the metadata key of what a store's expiry remembers."""
+    return b"time:" + store.encode()
 
 
 def _same(value: Any) -> Any:

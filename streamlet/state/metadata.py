@@ -12,6 +12,7 @@ from attrs import frozen
 
 from streamlet.errors import StateMismatchError
 from streamlet.state.backend import Database
+from streamlet.state.buffer import time_key
 from streamlet.state.values import Position
 
 if TYPE_CHECKING:
@@ -97,5 +98,5 @@ class StoreMetadata:
                 f"or delete the directory and with it the data"
             )
         _log.warning("store %r in %s is %s; it is rebuilt from its changelog as %s", self.store, directory, was, wanted)
-        database.write([], {position_key(self.store): None})
+        database.write([], {position_key(self.store): None, time_key(self.store): None})
         database.clear(self.store)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from streamlet.errors import InvalidStateStoreError, StateStoreError
-from streamlet.state.backend import Backend, Database
-from streamlet.state.buffer import WriteBuffer
+from streamlet.state.backend import Backend, Changes, Database
+from streamlet.state.buffer import WriteBuffer, time_key
 from streamlet.state.builder import StoreBuilder
 from streamlet.state.in_memory import MemoryDatabase
 from streamlet.state.memory import StateMemory
@@ -48,6 +48,8 @@ class TaskState:
         for builder in builders:
             backend = databases[builder.name].family(builder.name)
             buffer = builder.buffer(backend, memory)
+            if buffer.expiry is not None:
+                buffer.expiry.load(databases[builder.name].metadata(time_key(builder.name)))
             self._backends[builder.name] = backend
             self._buffers[builder.name] = buffer
             self._stores[builder.name] = builder.build(buffer, timestamp)
@@ -115,12 +117,12 @@ class TaskState:
     @property
     def dirty(self) -> bool:
         """Whether there are changes to be committed."""
-        return any(buffer.dirty for buffer in self._buffers.values())
+        return any(buffer.changed for buffer in self._buffers.values())
 
     @property
     def buffered_bytes(self) -> int:
         """About how many bytes the uncommitted changes take."""
-        return sum(buffer.bytes for buffer in self._buffers.values() if buffer.dirty)
+        return sum(buffer.bytes for buffer in self._buffers.values() if buffer.changed)
 
     def changes(self) -> Iterator[tuple[str, list[ChangelogRecord]]]:
         """Serialise what was changed since the last commit, and yield it for each store that keeps a changelog.
@@ -132,10 +134,10 @@ class TaskState:
             SerializationError: If a value has no bytes; the message names the store and the key.
         """
         for name, buffer in self._buffers.items():
-            if buffer.dirty:
-                records = buffer.seal()
+            if buffer.changed:
+                buffer.seal()
                 if self._builders[name].logging:
-                    yield name, records
+                    yield name, buffer.records()
 
     def commit(self, positions: Mapping[str, Position]) -> None:
         """Write what was changed to the database; to be called when the log has committed.
@@ -147,8 +149,15 @@ class TaskState:
             StateStoreError: If the database cannot be written. Close the task: it continues from its stored positions.
         """
         for database, names in self._by_database().items():
-            changes = [self._buffers[name].changes() for name in names if self._buffers[name].dirty]
-            metadata = {position_key(name): dump_position(positions[name]) for name in names if name in positions}
+            changes: list[Changes] = []
+            metadata: dict[bytes, bytes | None] = {}
+            for name in names:
+                if self._buffers[name].changed:
+                    change, remembered = self._buffers[name].changes()
+                    changes.append(change)
+                    metadata.update(remembered)
+                if name in positions:
+                    metadata[position_key(name)] = dump_position(positions[name])
             if changes or metadata:
                 database.write(changes, metadata)
         for buffer in self._buffers.values():
@@ -185,10 +194,11 @@ class TaskState:
         """
         self._check(store)
         buffer = self._buffers[store]
-        if buffer.dirty:
+        if buffer.changed:
             raise StateStoreError(f"store {store!r} has uncommitted changes: commit or roll back before restoring")
-        changes = buffer.restored(records)
-        self._databases[store].write([changes], {position_key(store): dump_position(position)})
+        changes, remembered = buffer.restored(records)
+        self._databases[store].write([changes], {**remembered, position_key(store): dump_position(position)})
+        buffer.restored_committed()
 
     def wipe(self, store: str) -> None:
         """Delete all data of a store, and its position, so that it is restored from the beginning."""
