@@ -9,6 +9,7 @@ from streamlet.dsl.plan import ProcessorStep
 from streamlet.dsl.stateless import Branch, PassThrough
 from streamlet.dsl.stream import KStream
 from streamlet.errors import TopologyError
+from streamlet.topic import check_name
 
 K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
@@ -29,7 +30,7 @@ class BranchedKStream(Generic[K_co, V_co]):
     def __init__(self, stream: KStream[K_co, V_co], name: str | None) -> None:
         self._stream = stream
         self._plan = stream.plan
-        self._splitter = self._plan.name(name, "KSTREAM-BRANCH-")
+        self._splitter = self._plan.suffixed_name(name, "", "KSTREAM-BRANCH-")
         self._branches: list[tuple[Callable[[Any, Any], object] | None, str]] = []
         self._streams: dict[str, KStream[K_co, V_co]] = {}
         self._ended = False
@@ -50,7 +51,7 @@ class BranchedKStream(Generic[K_co, V_co]):
             name: Name of the branch, appended to the prefix given to `split`; default: its number, from 1.
             then: Called with the branch's stream; what it returns is in the final mapping instead, None leaves the branch out.
         """
-        self._add(predicate, name or str(len(self._branches) + 1), then)
+        self._add(predicate, str(len(self._branches) + 1) if name is None else name, then)
         return self
 
     def default_branch(
@@ -60,7 +61,7 @@ class BranchedKStream(Generic[K_co, V_co]):
         then: Callable[[KStream[K_co, V_co]], KStream[Any, Any] | None] | None = None,
     ) -> dict[str, KStream[Any, Any]]:
         """Add the branch for all other records, and return the streams by name (prefix and name of the branch; default ``0``)."""
-        self._add(None, name or "0", then)
+        self._add(None, "0" if name is None else name, then)
         return self.no_default_branch()
 
     def no_default_branch(self) -> dict[str, KStream[Any, Any]]:
@@ -76,7 +77,7 @@ class BranchedKStream(Generic[K_co, V_co]):
     ) -> None:
         if self._ended:
             raise TopologyError(f"{self._splitter} has its last branch already: default_branch ends the splitting")
-        name = self._splitter + suffix
+        name = check_name(self._splitter + suffix, "node")
         if any(name == known for _, known in self._branches):
             raise TopologyError(f"{self._splitter} has a branch {name!r} already")
         self._branches.append((predicate, name))

@@ -10,7 +10,7 @@ from streamlet.dsl.serde_flow import Serdes
 from streamlet.dsl.stateless import DropNullKeys, PassThrough
 from streamlet.topology.nodes import REPARTITION, InternalTopic, Partitioner, ProcessorNode, SinkNode, SourceNode
 
-_GENERATED = re.compile(r"K(STREAM|TABLE).*-\d{10}")
+_GENERATED = re.compile(r"KSTREAM.*-\d{10}")
 
 
 class RepartitionStep(Step):

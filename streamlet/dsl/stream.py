@@ -204,6 +204,8 @@ class KStream(Generic[K_co, V_co]):
     ) -> KStream[K_co, V_co]:
         """Send the stream through a topic of the application's own, ``<application.id>-<name>-repartition``.
 
+        Records without a key are dropped.
+
         Args:
             key_serde: Default: inherited.
             value_serde: Default: inherited.
