@@ -261,7 +261,13 @@ class Engine:
             node, status = parent, verdict
 
     def fault(self, node: Node, fault: Exception) -> dict[Any, Any]:
-        """The error map of a node that failed inside the engine."""
+        """The error map of a node that failed inside the engine.
+
+        Raises:
+            Exception: `fault` itself, where the state could not be read: then no node has failed, but the step.
+        """
+        if self.state.failure is not None:
+            raise fault
         kind = type(fault).__name__
         word = self.state.word
         return {word("message"): str(fault) or kind, word("type"): kind, word("path"): node.name}
@@ -290,7 +296,7 @@ class Engine:
                 if node.plan.gathered:
                     self._write_gathered(node)
                 if node.plan.commit:
-                    self._write(node, node.plan.commit, sees_path(state, self._child(node, 0)))
+                    self._write(node, node.plan.commit, sees_path(state, self.state.admitted_child(node, 0)))
             except Exception as error:
                 fault = self.fault(node, error)
         node.dropped = True
@@ -303,7 +309,7 @@ class Engine:
         gathered = node.plan.gathered
         columns: list[list[list[Any]]] = [[[] for _ in arguments] for _, _, arguments in gathered]
         for index in range(node.admitted):
-            lookup = sees_path(self.state, self._child(node, index))
+            lookup = sees_path(self.state, self.state.admitted_child(node, index))
             for (_, _, arguments), lists in zip(gathered, columns, strict=True):
                 for evaluate, values_so_far in zip(arguments, lists, strict=True):
                     values_so_far.append(evaluate(lookup))
@@ -318,12 +324,6 @@ class Engine:
             owner, exists = scope_owner(node)
             if exists:
                 self.state.write(owner, values)
-
-    def _child(self, node: Node, index: int) -> Node:
-        child = self.state.child(node, index, keep=False)
-        if child is None:
-            raise KeyError(f"the workflow's state lacks the node {node.name}.{index}; was it only partly restored?")
-        return child
 
     def _forget(self, limit: int | None) -> None:
         """Deletes dropped sub-scopes, as many as the limit allows."""

@@ -9,6 +9,7 @@ from spigot_topologies.values import Keyword, codec
 from spigot_topologies.workflow.compiled import PlanNode
 from spigot_topologies.workflow.nodes import Node, node_id, pack_node, task_path, unpack_node
 from spigot_topologies.workflow.parts import MAX_PART_BYTES, Parts
+from streamlet.errors import StateStoreError
 
 __all__ = ["MISSING", "State"]
 
@@ -29,6 +30,8 @@ class State:
         self.parts = parts
         self.nodes: dict[bytes, Node] = {}
         self.root_scope: dict[str, Any] = {}
+        self.failure: Exception | None = None
+        """What went wrong with the parts: never a fault of the expression that happened to read them."""
         self._dirty: dict[bytes, Node] = {}
         self._writes: dict[bytes, bytes | None] = {}
 
@@ -75,15 +78,20 @@ class State:
             node = self.child(node, index)
         return node
 
-    def child(self, parent: Node, index: int, *, keep: bool = True) -> Node | None:
-        """The `index`-th child, None where it was not admitted.
+    def admitted_child(self, parent: Node, index: int) -> Node:
+        """The `index`-th child of a node that has admitted it; not remembered, so it must not be changed.
 
-        Args:
-            parent: The node above.
-            index: Which child.
-            keep: Whether to remember one that had to be loaded; one that will change must be.
+        Raises:
+            StateStoreError: it is not there.
         """
-        return self._load(parent, index, keep=keep)
+        child = self._load(parent, index, keep=False)
+        if child is None:
+            raise self._lost(f"the workflow's state lacks the node {parent.name}.{index}")
+        return child
+
+    def child(self, parent: Node, index: int) -> Node | None:
+        """The `index`-th child, None where it was not admitted."""
+        return self._load(parent, index)
 
     def _load(self, parent: Node | None, index: int, *, keep: bool = True) -> Node | None:
         name = "r" if parent is None else f"{parent.name}.{index}"
@@ -93,7 +101,11 @@ class State:
             data = self._get(b"n" + id)
             if data is not None:
                 node = Node(self.plan if parent is None else parent.plan.child(index), parent, index, name, id)
-                unpack_node(node, data)
+                try:
+                    unpack_node(node, data)
+                except Exception as error:
+                    self.failure = error
+                    raise
                 if keep:
                     self.nodes[id] = node
         return node
@@ -118,7 +130,7 @@ class State:
         data = self._get(self._scope_key(owner, name))
         if data is None:
             return MISSING
-        value = scope[name] = codec.decode(data)
+        value = scope[name] = self._decode(data)
         return value
 
     def write(self, owner: Node | None, values: dict[str, Any]) -> None:
@@ -157,7 +169,7 @@ class State:
     def values(self, node: Node) -> dict[str, Any]:
         """A node's bindings and handled failure."""
         if node.values is None:
-            node.values = codec.decode(self._need(b"v" + node.id)) if node.has_values else {}
+            node.values = self._decode(self._need(b"v" + node.id)) if node.has_values else {}
         return node.values
 
     def set_values(self, node: Node, values: dict[str, Any]) -> None:
@@ -200,7 +212,7 @@ class State:
         number, offset = divmod(index, node.chunk)
         chunk = node.items.get(number)
         if chunk is None:
-            chunk = codec.decode(self._need(self._chunk_key(node, number)))
+            chunk = self._decode(self._need(self._chunk_key(node, number)))
             node.items = {number: chunk}  # only the last one: a walk over a large loop must not load it whole
         return chunk[offset]
 
@@ -212,7 +224,7 @@ class State:
     def entry(self, key: bytes) -> Any:
         """The value of one of the workflow's own entries, or None."""
         data = self._get(key)
-        return None if data is None else codec.decode(data)
+        return None if data is None else self._decode(data)
 
     def set_entry(self, key: bytes, value: Any) -> None:
         """Writes one of the workflow's own entries."""
@@ -255,20 +267,37 @@ class State:
     def _get_raw(self, key: bytes) -> bytes | None:
         if key in self._writes:
             return self._writes[key]
-        return None if self.parts is None else self.parts.get(key)
+        if self.parts is None:
+            return None
+        try:
+            return self.parts.get(key)
+        except Exception as error:
+            self.failure = error
+            raise
 
     def _need(self, key: bytes) -> bytes:
         data = self._get(key)
         if data is None:
-            raise KeyError(f"the workflow's state lacks the entry {key!r}; was it deleted, or only partly restored?")
+            raise self._lost(f"the workflow's state lacks the entry {key!r}")
         return data
+
+    def _decode(self, data: bytes) -> Any:
+        try:
+            return codec.decode(data)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def _lost(self, what: str) -> StateStoreError:
+        self.failure = StateStoreError(f"{what}; was it deleted, or only partly restored?")
+        return self.failure
 
     def _join(self, key: bytes, manifest: bytes) -> bytes:
         pieces = []
         for number in range(int.from_bytes(manifest[1:], "big")):
             piece = self._get_raw(self._piece_key(key, number))
             if piece is None:
-                raise KeyError(f"piece {number} of the entry {key!r} is missing; was the state only partly restored?")
+                raise self._lost(f"piece {number} of the entry {key!r} is missing")
             pieces.append(piece)
         return b"".join(pieces)
 

@@ -17,6 +17,7 @@ from spigot_topologies.workflow.parts import Parts
 from spigot_topologies.workflow.registry import DEFAULT, Registry
 from spigot_topologies.workflow.state import MISSING, State
 from spigot_topologies.workflow.tasks import APPLIED, Outcome, Reason, RunningTask, Task
+from streamlet.errors import StateStoreError
 
 __all__ = ["Scope", "Status", "Workflow", "create"]
 
@@ -366,7 +367,7 @@ def _read_header(header: bytes, state: State) -> Agenda:
     def node(name: str) -> Node:
         found = state.at(tuple(map(int, name.split(".")[1:])))
         if found is None:
-            raise KeyError(f"the workflow's state lacks the node {name}; was it only partly restored?")
+            raise StateStoreError(f"the workflow's state lacks the node {name}; was it only partly restored?")
         return found
 
     return Agenda(

@@ -9,10 +9,11 @@ from zlib import decompress
 
 import pytest
 
-from spigot_topologies.plan import catch, each, get, isolate, parallelize, serial, task, try_
+from spigot_topologies.plan import catch, each, get, isolate, parallel, parallelize, serial, serialize, task, try_
 from spigot_topologies.values import Keyword, Symbol
 from spigot_topologies.workflow import MAX_PART_BYTES, DictParts, Task, Workflow, create
 from spigot_topologies.workflow.compiled import plan_hash
+from streamlet.errors import StateStoreError
 
 RUN = UUID(int=1)
 
@@ -249,3 +250,65 @@ def test_a_known_plan_is_not_read_again() -> None:
     parts.reset()
     load(parts)
     assert parts.reads == 2
+
+
+def one_step(parts: DictParts, started: Task) -> None:
+    workflow = load(parts)
+    workflow.succeed(started.id, {})
+    workflow.next()
+    workflow.flush()
+
+
+class BrokenParts(DictParts):
+    """Raises at some reads, as a store does whose task has moved away."""
+
+    broken: tuple[bytes, ...] = ()
+
+    def get(self, part_key: bytes, /) -> bytes | None:
+        if part_key.startswith(self.broken):
+            raise OSError("the store is closed")
+        return super().get(part_key)
+
+
+@pytest.mark.parametrize("kind", [b"i", b"r", b"v"])
+def test_what_goes_wrong_in_the_store_is_no_tasks_failure(kind: bytes) -> None:
+    step = task("t", in_={"i": get("?i"), "x": get("?x"), "b": get("?b")}, out={"?r": get("?i"), "?q": get("?b")})
+    loop = serialize("?i", ["a", "b"], do=step)
+    parts = BrokenParts()
+    workflow = create(isolate(loop, binding={"?b": 1}), {"?x": 1}, parts=parts)
+    (started,) = workflow.next()
+    workflow.flush()
+    before = dict(parts.entries)
+    parts.broken = (kind,)
+    with pytest.raises(OSError, match="the store is closed"):
+        one_step(parts, started)
+    assert parts.entries == before
+    parts.broken = ()
+    for key in [key for key in parts.entries if key[:1] == kind]:
+        del parts.entries[key]
+    if kind != b"r":
+        with pytest.raises(StateStoreError, match="only partly restored"):
+            load(parts).succeed(started.id, {})
+
+
+def test_a_limit_bounds_groups_without_tasks_too() -> None:
+    plan = parallelize("?i", get("?items"), do=serial(parallel()))
+    parts = CountedParts()
+    create(plan, {"?items": list(range(2000))}, parts=parts).flush()
+    steps = 0
+    while (workflow := load(parts)).has_more:
+        parts.reset()
+        assert workflow.next(10) == []
+        workflow.flush()
+        assert parts.writes < 1500
+        steps += 1
+    assert load(parts).status == "success"
+    assert steps > 5
+
+
+def test_limits() -> None:
+    workflow = create(["a"])
+    assert workflow.next(0) == []
+    assert (workflow.status, workflow.has_more) == ("init", True)
+    with pytest.raises(ValueError, match="at least 0"):
+        workflow.next(-1)
