@@ -78,6 +78,9 @@ class _Context:
     def commit(self) -> None:
         self._node.request_commit()
 
+    def dropped(self, reason: str, /) -> None:
+        self._node.dropped(reason)
+
     def record_metadata(self) -> RecordMetadata | None:
         return self._node.record_metadata()
 

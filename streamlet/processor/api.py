@@ -61,6 +61,9 @@ class BaseContext(Protocol):
     def commit(self) -> None:
         """Ask for a commit after the record at hand."""
 
+    def dropped(self, reason: str, /) -> None:
+        """Count a record that the processor drops, by a short reason, and log it at WARNING, throttled."""
+
     def record_metadata(self) -> RecordMetadata | None:
         """Return topic, partition and offset of the record at hand; None in a punctuation."""
 
