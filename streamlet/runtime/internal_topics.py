@@ -33,6 +33,7 @@ T = TypeVar("T")
 _TIMEOUT_SECONDS = 30.0
 _ATTEMPT_SECONDS = 5.0
 _PAUSE_SECONDS = 0.05
+_OFFSET_ATTEMPTS = 8
 
 _REPARTITION: Mapping[str, str] = {
     "cleanup.policy": "delete",
@@ -125,18 +126,46 @@ class Admin:
         return {name: str(self._result(f"describe topic {name}", future).topic_id) for name, future in futures.items()}
 
     def offsets(self, partitions: Iterable[tuple[str, int]], *, end: bool) -> dict[tuple[str, int], int]:
-        """Return the first offsets of partitions, or their ends, uncommitted records included."""
+        """Return the first offsets of partitions, or their ends, uncommitted records included; repeat while leaders move."""
+        places = list(partitions)
+        pause = Event()  # leaders move by themselves: there is nothing to wait for but time
+        for attempt in range(_OFFSET_ATTEMPTS):
+            try:
+                return self.offsets_now(places, end=end)
+            except LogBusyError as error:
+                _log.info("%s", error)
+                pause.wait(min(0.05 * 2**attempt, 2.0))
+        return self.offsets_now(places, end=end)
+
+    def offsets_now(self, partitions: Iterable[tuple[str, int]], *, end: bool) -> dict[tuple[str, int], int]:
+        """As `offsets`, but without repeating.
+
+        Raises:
+            LogBusyError: A leader does not answer now.
+        """
         spec = OffsetSpec.latest() if end else OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # confluent-kafka's
         wanted = {TopicPartition(topic, partition): spec for topic, partition in partitions}
         if not wanted:
             return {}
-        futures = self.client.list_offsets(
-            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_ATTEMPT_SECONDS
-        )
-        return {
-            (p.topic, p.partition): self._result(f"find the offsets of {p.topic}[{p.partition}]", future).offset
-            for p, future in futures.items()
-        }
+        found: dict[tuple[str, int], int] = {}
+        try:
+            futures = self.client.list_offsets(
+                wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_ATTEMPT_SECONDS
+            )
+            for p, future in futures.items():
+                found[p.topic, p.partition] = self._result(
+                    f"find the offsets of {p.topic}[{p.partition}]", future
+                ).offset
+        except StreamsError as error:
+            # After a restart of a leader the client goes on asking by old metadata: this makes it learn the new one.
+            self.topics()
+            raise LogBusyError(str(error)) from error
+        unknown = [place for place, offset in found.items() if offset < 0]
+        if unknown:
+            raise LogBusyError(
+                f"could not find the offsets of {unknown[0][0]}[{unknown[0][1]}]: its leader does not answer"
+            )
+        return found
 
     def members(self) -> list[str]:
         """Return the client ids and hosts of the application's group."""

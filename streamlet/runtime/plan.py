@@ -13,13 +13,15 @@ from typing import Any
 from uuid import uuid4
 
 from attrs import frozen
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streamlet.clients.supplier import ClientSupplier
 from streamlet.config import StreamsConfig
 from streamlet.errors import StreamsError, TopologyError
 from streamlet.records import TaskId
 from streamlet.runtime import settings
+from streamlet.runtime.failures import is_busy
+from streamlet.runtime.internal_topics import Admin
 from streamlet.runtime.partitions import tasks_topic
 
 _FORMAT = 1
@@ -86,8 +88,9 @@ def fold(records: Iterable[tuple[int, bytes | None, bytes | None]]) -> TaskPlan 
 class PlanLog:
     """Reads and writes the plan in partition 0 of an application's tasks topic."""
 
-    def __init__(self, supplier: ClientSupplier, config: StreamsConfig, client_id: str) -> None:
+    def __init__(self, supplier: ClientSupplier, config: StreamsConfig, client_id: str, admin: Admin) -> None:
         self._supplier = supplier
+        self._admin = admin
         self._config = config
         self._client_id = client_id
         self._topic = tasks_topic(config.application_id)
@@ -152,8 +155,12 @@ class PlanLog:
         consumer = self._supplier.consumer(config)
         records: list[tuple[int, bytes | None, bytes | None]] = []
         try:
-            consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
-            while True:
+            begin = self._admin.offsets([(self._topic, 0)], end=False)[self._topic, 0]
+            end = self._admin.offsets([(self._topic, 0)], end=True)[self._topic, 0]
+            if begin == end:
+                return records
+            consumer.assign([TopicPartition(self._topic, 0, begin)])
+            while not records or records[-1][0] + 1 < end:
                 messages = consumer.consume(1, _TIMEOUT_SECONDS)
                 if not messages:
                     raise StreamsError(f"topic {self._topic} could not be read within {_TIMEOUT_SECONDS:.0f} s")
@@ -163,10 +170,8 @@ class PlanLog:
                         records.append((message.offset() or 0, message.key(), message.value()))
                     elif error.code() == KafkaError._PARTITION_EOF:
                         return records
-                    elif not error.retriable() and error.code() not in (
-                        KafkaError._TRANSPORT,
-                        KafkaError._ALL_BROKERS_DOWN,
-                    ):
+                    elif not is_busy(error):
                         raise StreamsError(f"topic {self._topic} could not be read") from KafkaException(error)
+            return records
         finally:
             consumer.close()

@@ -60,7 +60,7 @@ class Preparation:
         self._client_id = f"{prefix}-{directory.process_id[:8]}"
         self._fingerprint = topology.fingerprint()
         self._admin = Admin(supplier.admin(settings.admin(config, f"{self._client_id}-admin")), config)
-        self._plans = PlanLog(supplier, config, self._client_id)
+        self._plans = PlanLog(supplier, config, self._client_id, self._admin)
         self._lock = Lock()
         self.app: AppContext | None = None
         self.interval = settings.metadata_interval(config)

@@ -141,8 +141,8 @@ class Restorer:
             if store.logging
         }
         # The end that uncommitted records have: a predecessor's transaction may be decided, but not yet marked as such.
-        ends = self._admin.offsets(places, end=True)
-        begins = self._admin.offsets(places, end=False)
+        ends = self._admin.offsets_now(places, end=True)
+        begins = self._admin.offsets_now(places, end=False)
         for place, (task, store) in places.items():
             restore = self._plan(place, task, store, begins[place], ends[place])
             if restore.next >= restore.target:

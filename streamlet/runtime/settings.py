@@ -9,6 +9,8 @@ from streamlet.config import StreamsConfig
 # A consumer of its own group that never joins one: confluent-kafka wants a group.id from every consumer.
 _READER_GROUP = "-reader"
 _SMALL_QUEUE_KBYTES = 16 * 1024
+# The end of a partition is reported only after a fetch has waited there: librdkafka's default is half a second.
+_FETCH_WAIT_MS = 50
 
 # With group.protocol=consumer the broker decides these, and librdkafka refuses them.
 _CLASSIC_DEFAULTS: dict[str, Any] = {"session.timeout.ms": 10_000}
@@ -17,11 +19,17 @@ DEFAULT_TRANSACTION_TIMEOUT_MS = 10_000
 DEFAULT_METADATA_REFRESH_MS = 300_000
 
 
-def main_consumer(config: StreamsConfig, client_id: str, thread: int) -> dict[str, Any]:
+def main_consumer(config: StreamsConfig, client_id: str, thread: int, *, ends: bool) -> dict[str, Any]:
     """Return the settings of a stream thread's consumer, the one that is a member of the group.
 
     ``group.instance.id``, if given, gets the thread's number as a suffix, for it must be unique in the group. Where to begin
     without a committed offset is decided per source by the runtime, therefore ``auto.offset.reset`` is ``error`` here.
+
+    Args:
+        config: The application's configuration.
+        client_id: Of the consumer.
+        thread: Number of the thread.
+        ends: Whether to be told of partitions' ends: tasks with several partitions need not wait for one that was read to its end.
     """
     given = config.client("consumer", "main.consumer")
     if "group.instance.id" in given:
@@ -31,6 +39,7 @@ def main_consumer(config: StreamsConfig, client_id: str, thread: int) -> dict[st
         "client.id": client_id,
         # librdkafka waits a second before it fetches again once its queue was full
         "fetch.queue.backoff.ms": 20,
+        **({"fetch.wait.max.ms": _FETCH_WAIT_MS} if ends else {}),
         **(_CLASSIC_DEFAULTS if classic else {}),
         **given,
         "bootstrap.servers": config.bootstrap_servers,
@@ -39,6 +48,7 @@ def main_consumer(config: StreamsConfig, client_id: str, thread: int) -> dict[st
         "enable.auto.offset.store": False,
         "allow.auto.create.topics": False,
         "auto.offset.reset": "error",
+        "enable.partition.eof": ends,
         "isolation.level": isolation(config),
         "group.protocol": config.group_protocol,
         **({"partition.assignment.strategy": "cooperative-sticky"} if classic else {}),
@@ -54,6 +64,7 @@ def reader(config: StreamsConfig, client_id: str, *kinds: str, isolation_level: 
         "client.id": client_id,
         "fetch.queue.backoff.ms": 20,
         "queued.max.messages.kbytes": _SMALL_QUEUE_KBYTES,
+        "fetch.wait.max.ms": _FETCH_WAIT_MS,
         **given,
         "bootstrap.servers": config.bootstrap_servers,
         "group.id": config.application_id + _READER_GROUP,

@@ -70,8 +70,21 @@ class TaskSet:
         return self._by_place.get(place)
 
     def lag(self, topic: str, partition: int) -> int | None:
-        """Return 0 if a partition was read to its end, None if that is not known (KIP-695)."""
-        return 0 if (topic, partition) in self.caught_up else None
+        """Return how many records of a partition wait on the log, None if that is not known (KIP-695).
+
+        Transaction markers look like a record until the end of the partition is reported.
+        """
+        place = (topic, partition)
+        if place in self.caught_up:
+            return 0
+        task = self._by_place.get(place)
+        if task is None:
+            return None
+        try:
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+        except KafkaException:
+            return None
+        return None if end < 0 else max(end - task.expected[place], 0)
 
     # --- taking on --------------------------------------------------------------------------------------------------
 
@@ -174,7 +187,7 @@ class TaskSet:
             else:
                 missing[self.reset_of(task, place)].append(place)
         for policy, wanted in missing.items():
-            for place, offset in self._app.admin.offsets(wanted, end=policy == "latest").items():
+            for place, offset in self._app.admin.offsets_now(wanted, end=policy == "latest").items():
                 task = places[place]
                 task.resume[place] = Resume(offset)
                 if policy == "latest":  # or a restart before the first commit would skip what came in between

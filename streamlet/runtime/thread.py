@@ -155,9 +155,10 @@ class StreamThread:
             listener=lambda: app.restore_listener,
         )
         self._closers.append(lambda _: self._restorer.close())
-        main = settings.main_consumer(config, f"{self.name}-consumer", self.index)
-        # the end of a partition tells a task with several that it need not wait for this one (max.task.idle.ms)
-        main["enable.partition.eof"] = config.max_task_idle_ms >= 0
+        several = any(len(topics) > 1 for topics in app.layout.sources.values())
+        main = settings.main_consumer(
+            config, f"{self.name}-consumer", self.index, ends=several and config.max_task_idle_ms >= 0
+        )
         self._consumer: Consumer = app.supplier.consumer(main)
         self._closers.append(lambda _: self._consumer.close())
         self._set = TaskSet(app, self._consumer, self._outputs, self._restorer)
