@@ -177,7 +177,12 @@ def _joiner_with_key(_functions: Functions) -> Table:
 
 
 def _window_aggregate(functions: Functions) -> Table:
-    known: Table = {"joiner": lambda first, second: f"{java(first)}%{java(second)}"}
+    known: Table = {
+        "joiner": lambda first, second: f"{java(first)}%{java(second)}",
+        "map": lambda key, value: (java(key), value),
+    }
+    if functions.method.startswith("testReduce"):
+        known["reducer"] = lambda first, second: f"{first}+{second}"
     if functions.method.startswith("shouldLogAndMeter"):
         known["init"] = str
     if functions.method == "testAggregateRandomInput":
@@ -194,7 +199,11 @@ def _grouped_stream(functions: Functions) -> Table:
 
 
 def _suppress_scenario(_functions: Functions) -> Table:
-    return {"key_select": lambda key, value: key, "map": lambda key, value: (java(key), value)}
+    return {
+        "key_select": lambda key, value: key,
+        "map": lambda key, value: (java(key), value),
+        "joiner": lambda left, right: f"({java(left)},{java(right)})",
+    }
 
 
 def _foreign_key_null(functions: Functions) -> Table:
@@ -270,7 +279,21 @@ def _table_map_values(_functions: Functions) -> Table:
 
 
 def _table_impl(_functions: Functions) -> Table:
-    return {"map_values": int, "filter": lambda key, value: value % 2 == 0}
+    return {
+        "map_values": int,
+        "filter": lambda key, value: value % 2 == 0,
+        "joiner": lambda first, second: f"{java(first)}{java(second)}",
+        "table_group": lambda key, value: (key, value),
+        "init": lambda: "0",
+        "adder": lambda key, value, aggregate: f"{aggregate}+{value}",
+        "remover": lambda key, value, aggregate: f"{aggregate}-{value}",
+        "reducer": lambda first, second: f"{first}+{second}",
+        "subtractor": lambda first, second: f"{first}-{second}",
+    }
+
+
+def _swap(_functions: Functions) -> Table:
+    return {"map": lambda key, value: (value, key)}
 
 
 def _numbers_in_words(functions: Functions) -> Table:
@@ -301,13 +324,19 @@ def _windowed_cogrouped(functions: Functions) -> Table:
 
 
 def _stream_impl(functions: Functions) -> Table:
-    return {
+    separator = "," if "ForeignKey" in functions.method else "+"
+    around = "()" if "ForeignKey" in functions.method else ("", "")
+    known: Table = {
         "map_values": lambda value: ord(value[0]) - ord("a"),
-        "map": lambda key, value: (key, value),
-        "process": LengthOfValue,
-        "process_values": LengthTransformer,
+        "map": lambda key, value: (ord(key[0]) - ord("A"), value),
         "extractor": lambda key, value, context: f"{context.topic}-{key}-{value[0]}",
+        "table_group": lambda key, value: (value, value),
+        "foreign_key": lambda value: value.split("|")[1],
+        "joiner": lambda left, right: f"{around[0]}{java(left)}{separator}{java(right)}{around[1]}",
     }
+    fixed = functions.method == "shouldProcessValues"
+    known["process_values" if fixed else "process"] = LengthTransformer if fixed else LengthOfValue
+    return known
 
 
 def _stream_map(functions: Functions) -> Table:
@@ -412,6 +441,7 @@ _CLASSES: Mapping[str, Callable[[Functions], Table]] = {
     "KStreamNewProcessorApiTest": _new_processor_api,
     "ProcessingExceptionHandlerIntegrationTest": _exception_handler,
     "KTableTransformValuesTest": _table_transform,
+    "TestTopicsTest": _swap,
 }
 
 _COUNTING = {"SuppressScenarioTest"}

@@ -107,6 +107,26 @@ class FailOnErrorKeys(Processor[Any, Any, Any, Any]):
         self.context.forward(Record(record.key, record.value, record.timestamp))
 
 
+class LargestValue(Processor[Any, Any, Any, Any]):
+    """Keeps the largest value of each key in ``aggStore``, and forwards all of them at times."""
+
+    def init(self, context: Any) -> None:
+        """See `Processor`."""
+        self._store = context.get_state_store("aggStore")
+        context.schedule(timedelta(minutes=1), PunctuationType.WALL_CLOCK_TIME, self._flush)
+        context.schedule(timedelta(seconds=10), PunctuationType.STREAM_TIME, self._flush)
+
+    def process(self, record: Record[Any, Any]) -> None:
+        """See `Processor`."""
+        largest = self._store.get(record.key)
+        if largest is None or record.value > largest:
+            self._store.put(record.key, record.value)
+
+    def _flush(self, time: int) -> None:
+        for key, value in self._store.all():
+            self.context.forward(Record(key, value, time))
+
+
 def with_stores(supplier: Any, builders: list[Any]) -> Any:
     """Return a processor's class that brings along stores."""
     return type(supplier.__name__, (supplier,), {"stores": tuple(builders)})
