@@ -12,25 +12,22 @@ from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import islice
 from struct import Struct
-from typing import Any, TypeAlias
+from typing import Any
 
 from streamlet.errors import SerializationError, StateStoreError
 from streamlet.serdes import Serde, bytes_
 from streamlet.state.backend import Backend, Changes
+from streamlet.state.entries import NO_TIMESTAMP, Entry
 from streamlet.state.expiry import SEGMENT_BYTES, Expiry
 from streamlet.state.in_memory import merge_keys
 from streamlet.state.memory import StateMemory
 from streamlet.state.size_sample import SizeSample
 from streamlet.state.values import ChangelogRecord, ValueAndTimestamp
 
-Entry: TypeAlias = "tuple[Any, int]"
-"""A value, as an object or as bytes, and its timestamp (ms). A value of None says that the key was deleted."""
-
 ENTRY_BYTES = 256
 """What an entry takes beside its serialised value: key, tuple, timestamp, its share of the dictionary."""
 OBJECT_FACTOR = 2
 """How much larger an object is than its bytes, about."""
-NO_TIMESTAMP = -1
 _TIMESTAMP = Struct(">q")
 _new = tuple.__new__
 
@@ -54,8 +51,8 @@ class WriteBuffer:
         careful: Serialise at every put, so that a value that cannot be serialised is found where it is put.
         objects: Whether entries hold objects; otherwise they hold bytes.
         expiry: See above.
-        local_key: Turns a key of the changelog into that of the database, or None if it has expired. The changelog's key is the
-            database's without the segment. None if both are the same.
+        local_key: Turns a key of the changelog into that of the database, or None if it has expired. The changelog's
+            key is the database's without the segment. None if both are the same.
         events: What is logged instead of the dirty entries: values by key and timestamp. None if the dirty entries are.
         replay: Takes in changelog records that are events.
         on_rollback: Called with the entries that were dropped, or None if the backend was changed otherwise.
@@ -238,7 +235,7 @@ class WriteBuffer:
         for key, (value, timestamp) in sealed.items():
             if type(timestamp) is not int:
                 raise SerializationError(
-                    f"store {self.store!r}: the timestamp of key {key!r} must be a whole number of ms, not {timestamp!r}"
+                    f"store {self.store!r}: the timestamp of key {key!r} must be an int, not {timestamp!r}"
                 )
             if value is None:
                 add(None)

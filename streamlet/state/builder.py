@@ -13,8 +13,9 @@ from streamlet.errors import TopologyError
 from streamlet.serdes import Serde
 from streamlet.state.backend import Backend
 from streamlet.state.buffer import WriteBuffer
-from streamlet.state.committed import CommittedKeyValueStore
-from streamlet.state.keyvalue import KeyValueStore, TimestampedKeyValueStore
+from streamlet.state.codec import KeyCodec, ValueCodec
+from streamlet.state.entries import CommittedEntries
+from streamlet.state.keyvalue import KeyValueReads, KeyValueStore, TimestampedKeyValueStore
 from streamlet.state.memory import StateMemory
 from streamlet.topic import check_name
 
@@ -102,13 +103,14 @@ class StoreBuilder(Generic[S_co]):
     def build(self, buffer: WriteBuffer, timestamp: Callable[[], int]) -> S_co:
         """Return the store over its buffer; `timestamp` returns the time of the record at hand (ms)."""
         made: Any = TimestampedKeyValueStore if self.timestamped else KeyValueStore
-        return cast("S_co", made(self.name, self.key_serde, self.value_serde, buffer, timestamp))
+        values = ValueCodec(self.name, self.value_serde, objects=buffer.objects, timestamped=self.timestamped)
+        return cast("S_co", made(KeyCodec(self.name, self.key_serde), values, buffer, timestamp))
 
     def view(self, backend: Backend) -> Any:
         """Return a view of the committed data that may be used from any thread."""
-        return CommittedKeyValueStore(
-            self.name, self.key_serde, self.value_serde, backend, timestamped=self.timestamped
-        )
+        values = ValueCodec(self.name, self.value_serde, objects=False, timestamped=self.timestamped)
+        entries = CommittedEntries(backend, timestamped=self.timestamped)
+        return KeyValueReads[Any, Any](KeyCodec(self.name, self.key_serde), values, entries)
 
     def changelog_config(self, config: StreamsConfig) -> dict[str, str]:
         """Return the changelog topic's configs: Kafka Streams' for the kind, then ``topic.*``, then the store's own."""

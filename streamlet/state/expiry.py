@@ -21,8 +21,8 @@ def segment_interval(retention_ms: int) -> int:
 class Expiry:
     """The stream time that a store has observed, and what follows from it.
 
-    Every key of such a store begins with the number of its segment, a span of time, so that a segment is deleted by one range
-    delete. Reads are strict: what is older than the retention is not shown, even if its segment is still there.
+    Every key of such a store begins with the number of its segment, a span of time, so that a segment is deleted by one
+    range delete. Reads are strict: what is older than the retention is not shown, even if its segment is still there.
 
     Args:
         retention_ms: How long entries are kept (ms).
