@@ -49,7 +49,8 @@ class BranchedKStream(Generic[K_co, V_co]):
         Args:
             predicate: Which records go there, if no branch before it took them.
             name: Name of the branch, appended to the prefix given to `split`; default: its number, from 1.
-            then: Called with the branch's stream; what it returns is in the final mapping instead, None leaves the branch out.
+            then: Called with the branch's stream; what it returns is in the final mapping instead, None leaves the
+                branch out.
         """
         self._add(predicate, str(len(self._branches) + 1) if name is None else name, then)
         return self
@@ -60,7 +61,8 @@ class BranchedKStream(Generic[K_co, V_co]):
         name: str | None = None,
         then: Callable[[KStream[K_co, V_co]], KStream[Any, Any] | None] | None = None,
     ) -> dict[str, KStream[Any, Any]]:
-        """Add the branch for all other records, and return the streams by name (prefix and name of the branch; default ``0``)."""
+        """Add the branch for all other records, and return the streams by name (prefix and name of the branch; default
+        ``0``)."""
         self._add(None, "0" if name is None else name, then)
         return self.no_default_branch()
 

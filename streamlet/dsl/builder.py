@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from streamlet.dsl.materialized import Store, materialized, pending_store
 from streamlet.dsl.plan import Plan
-from streamlet.dsl.serde_flow import Serdes
+from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.dsl.sources import SourceStep
 from streamlet.dsl.stream import KStream
 from streamlet.dsl.table import KTable
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+_ASK = Ask("a Topic with a key_serde", "a Topic with a value_serde")
 
 
 class StreamsBuilder:
@@ -51,7 +54,8 @@ class StreamsBuilder:
 
         Args:
             topics: One topic, several with the same serdes, or a pattern; topics that appear later are found too.
-            timestamp_extractor: From a record and the partition's time so far to the record's timestamp (ms); negative drops it.
+            timestamp_extractor: From a record and the partition's time so far to the record's timestamp (ms); negative
+                drops it.
                 Default: the log's timestamp, an error if negative.
             auto_offset_reset: Where to begin if nothing was committed; default: the consumer's configuration.
             name: Name of the node.
@@ -68,7 +72,8 @@ class StreamsBuilder:
         auto_offset_reset: AutoOffsetReset | None = None,
         name: str | None = None,
     ) -> KTable[K, V]:
-        """Read a topic as a table: the last value of each key; a null value deletes it, a record without a key is dropped.
+        """Read a topic as a table: the last value of each key; a null value deletes it, a record without a key is
+        dropped.
 
         Args:
             topic: The topic.
@@ -81,7 +86,7 @@ class StreamsBuilder:
             raise TopologyError(f"table() reads one topic: give a Topic, not {topic!r}")
         options = materialized(store)
         serdes = Serdes(topic.key_serde, options.value_serde or topic.value_serde)
-        pending = pending_store(self.plan, options, topic.name + "-", serdes)
+        pending = pending_store(self.plan, options, topic.name + "-", serdes, _ASK)
         source_name = self.plan.suffixed_name(name, "-source", "KSTREAM-SOURCE-")
         node = self.plan.name(name, "KTABLE-SOURCE-")
         source = self._source(source_name, topic, timestamp_extractor, auto_offset_reset)
@@ -129,7 +134,9 @@ class StreamsBuilder:
                 for topic in listed
             ):
                 names = ", ".join(topic.name for topic in listed)
-                raise TopologyError(f"{names} have different serdes: read them as streams of their own, and merge those")
+                raise TopologyError(
+                    f"{names} have different serdes: read them as streams of their own, and merge those"
+                )
         step = SourceStep(name, listed, timestamp_extractor, auto_offset_reset)
         self.plan.add(step)
         return step

@@ -8,10 +8,10 @@ from typing import Any, Generic, TypeVar
 from attrs import frozen
 
 from streamlet import serdes as built_in
-from streamlet.dsl.materialized import Materialized, PendingStore, Store, materialized, pending_store
+from streamlet.dsl.materialized import Materialized, Store, materialized, pending_store
 from streamlet.dsl.plan import Plan, Step
 from streamlet.dsl.repartition import insert_repartition
-from streamlet.dsl.serde_flow import Lost, Serdes
+from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.dsl.table import KTable
 from streamlet.dsl.table_steps import TableStep
 from streamlet.processor.operator import Forward, NodeContext, Operator
@@ -21,6 +21,11 @@ K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
 VA = TypeVar("VA")
 
+_ASK = Ask(
+    "group_by(key_serde=...) or group_by_key(key_serde=...)",
+    "group_by(value_serde=...) or group_by_key(value_serde=...)",
+)
+_ASK_STORE = Ask(_ASK.key, "store=Materialized(value_serde=...)")
 _AGGREGATE = "KSTREAM-AGGREGATE-"
 _REDUCE = "KSTREAM-REDUCE-"
 
@@ -162,7 +167,9 @@ class KGroupedStream(Generic[K_co, V_co]):
         """
         options = materialized(store)
         if store is not None and options.name is None:
-            self.plan.store_name(_AGGREGATE)  # Kafka Streams uses up a number here that it has no use for, to stay compatible
+            self.plan.store_name(
+                _AGGREGATE
+            )  # Kafka Streams uses up a number here that it has no use for, to stay compatible
         serdes = Serdes(self.serdes.key, options.value_serde or built_in.int64)
         return self._aggregated(
             _AGGREGATE, serdes, options, name, lambda step: Count(step.store_in_use or "", step.sends_old_values)
@@ -174,7 +181,8 @@ class KGroupedStream(Generic[K_co, V_co]):
         """Combine the values of each key; records without key or value are dropped.
 
         Args:
-            reducer: From the value so far and the next one to the new one; the first value is taken as it is. None deletes.
+            reducer: From the value so far and the next one to the new one; the first value is taken as it is. None
+                deletes.
             store: Name or options of the store.
             name: Name of the node.
         """
@@ -224,10 +232,10 @@ class KGroupedStream(Generic[K_co, V_co]):
         name: str | None,
         operator: Callable[[TableStep], Operator],
     ) -> KTable[Any, Any]:
-        store = pending_store(self.plan, options, prefix, Serdes(self.serdes.key, Lost("", "")))
+        store = pending_store(self.plan, options, prefix, self.serdes, _ASK_STORE)
         node = self.plan.name(name, prefix)
         known = serdes if isinstance(serdes, Serdes) else serdes(node)
-        store.serdes = known
+        store.serdes = known  # what an aggregate loses is lost at its node, whose name follows the store's
         parent, sources = self.repartitioned(store.name)
         step = TableStep(node, [parent], operator, store=store, materialized=True)
         self.plan.add(step)
@@ -247,8 +255,7 @@ class KGroupedStream(Generic[K_co, V_co]):
                 self.plan.number(f"KSTREAM-{kind}-")
             step = self._repartitioned
         else:
-            step = self._repartitioned = insert_repartition(self.plan, self._name or prefix, self.step, self.serdes)
+            step = self._repartitioned = insert_repartition(
+                self.plan, self._name or prefix, self.step, self.serdes, _ASK
+            )
         return step, frozenset({step})
-
-
-__all__ = ["Aggregate", "Count", "KGroupedStream", "PendingStore", "Reduce"]

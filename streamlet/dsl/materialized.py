@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from attrs import field, frozen
 from typing_extensions import TypeVar as DefaultTypeVar
 
-from streamlet.dsl.serde_flow import Lost, Serdes
+from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.errors import TopologyError
 from streamlet.serdes import Serde
 from streamlet.state import StoreBuilder, Stores
@@ -37,7 +37,8 @@ class Materialized(Generic[VM]):
         retention: Of windowed stores: how long rows are kept.
         in_memory: Keep the data in memory instead of in RocksDB.
         logging: Keep a changelog, from which the store is restored elsewhere.
-        immutable_values: A promise that no value is ever changed in place, so that the store may keep the objects instead of bytes;
+        immutable_values: A promise that no value is ever changed in place, so that the store may keep the objects
+            instead of bytes;
             `TopologyTestDriver` checks it. Frozen classes, numbers and strings need no promise.
         changelog_config: Configs of the changelog topic.
     """
@@ -65,7 +66,9 @@ def materialized(store: Store[Any], *, windowed: bool = False) -> Materialized[A
     if not isinstance(options, Materialized):
         raise TopologyError(f"store= takes a name or Materialized(...), not {options!r}")
     if options.retention is not None and not windowed:
-        raise TopologyError(f"store {options.name or '(unnamed)'}: retention is for windowed stores, this one keeps all keys")
+        raise TopologyError(
+            f"store {options.name or '(unnamed)'}: retention is for windowed stores, this one keeps all keys"
+        )
     return options
 
 
@@ -76,17 +79,19 @@ class PendingStore:
         name: Its name.
         options: As given by the user.
         serdes: Inherited ones.
+        ask: Where the user can give those that are missing.
     """
 
-    def __init__(self, name: str, options: Materialized[Any], serdes: Serdes) -> None:
+    def __init__(self, name: str, options: Materialized[Any], serdes: Serdes, ask: Ask) -> None:
         self.name = name
+        self.ask = ask
         self.options = options
         self.serdes = serdes.given(value=options.value_serde)
 
     def builder(self, writer: Writer, node: str) -> StoreBuilder[Any]:
         """Return its declaration; families with other stores than key-value override this."""
-        key_serde = writer.key_serde(self.serdes.key, node)
-        value_serde = writer.value_serde(self.serdes.value, node, "store=Materialized(value_serde=)")
+        key_serde = writer.key_serde(self.serdes.key, node, self.ask)
+        value_serde = writer.value_serde(self.serdes.value, node, self.ask)
         return Stores.timestamped_key_value(
             self.name,
             key_serde,
@@ -98,9 +103,6 @@ class PendingStore:
         )
 
 
-def pending_store(plan: Plan, options: Materialized[Any], prefix: str, serdes: Serdes) -> PendingStore:
+def pending_store(plan: Plan, options: Materialized[Any], prefix: str, serdes: Serdes, ask: Ask) -> PendingStore:
     """Return the store of a step that always has one; an unnamed one is numbered with the nodes."""
-    return PendingStore(options.name or plan.store_name(prefix), options, serdes)
-
-
-__all__ = ["Lost", "Materialized", "PendingStore", "Store", "materialized", "pending_store"]
+    return PendingStore(options.name or plan.store_name(prefix), options, serdes, ask)

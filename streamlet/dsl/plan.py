@@ -2,15 +2,20 @@
 
 How to add an operator:
 
-1. Write its behaviour as a frozen `Operator` in the file of its family (one file a family): `compile(context, forward)` returns the
+1. Write its behaviour as a frozen `Operator` in the file of its family (one file a family): `compile(context,
+   forward)` returns the
    closure; a ``try`` goes around the user's function only, ``context.failed`` in its ``except``, `forward` outside.
-2. Add a thin method to `KStream`, `KTable` or the grouped class that names the step (`Plan.name`, in the order in which Kafka Streams
-   counts), adds it (`Plan.add`) and returns the next stream or table with its serdes (`Serdes`), sources and repartition flag.
+2. Add a thin method to `KStream`, `KTable` or the grouped class that names the step (`Plan.name`, in the order in
+   which Kafka Streams
+   counts), adds it (`Plan.add`) and returns the next stream or table with its serdes (`Serdes`), sources and
+   repartition flag.
 3. A stateful one gives the step a `PendingStore` (`materialized.py`); one that needs records of a key together calls
-   `repartition.insert_repartition`; one that reads a table's values asks `TableStep.view()` for a getter, one that needs old values calls
+   `repartition.insert_repartition`; one that reads a table's values asks `TableStep.view()` for a getter, one that
+   needs old values calls
    `TableStep.send_old_values(force=True)`; one whose inputs must have equally many partitions calls `Plan.copartition`.
 
-Between tables a record's value is a `Change` (`change.py`). What is only known once the whole program is written (who needs old values, which
+Between tables a record's value is a `Change` (`change.py`). What is only known once the whole program is written (who
+needs old values, which
 tables are materialised, which serdes are missing) is decided when a step is written to the topology.
 """
 
@@ -20,7 +25,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from streamlet import serdes
-from streamlet.dsl.serde_flow import Lost, Slot, explain
+from streamlet.dsl.serde_flow import Ask, Lost, Slot, explain
 from streamlet.errors import TopologyError
 from streamlet.processor.operator import Operator
 from streamlet.serdes import Serde
@@ -40,7 +45,8 @@ class Step:
         name: Name of the node it becomes.
         parents: Steps whose records it receives.
         changes_key: Whether records behind it may have other keys than before it.
-        accepts_null_keys: Whether it makes something of records without a key, so that no repartitioning before it may drop them (left and
+        accepts_null_keys: Whether it makes something of records without a key, so that no repartitioning before it may
+            drop them (left and
             outer joins, KIP-962).
     """
 
@@ -116,19 +122,22 @@ class Plan:
         return name
 
     def name(self, given: str | None, prefix: str) -> str:
-        """Return the name that the user gave, or the next generated one. A number is used up either way, as in Kafka Streams."""
+        """Return the name that the user gave, or the next generated one. A number is used up either way, as in Kafka
+        Streams."""
         generated = self.number(prefix)
         return check_name(given, "node") if given is not None else generated
 
     def own_name(self, given: str | None, prefix: str) -> str:
-        """Return the name that the user gave, or the next generated one; for the operators where a given name uses up no number.
+        """Return the name that the user gave, or the next generated one; for the operators where a given name uses up
+        no number.
 
         In Kafka Streams these are `process`, `process_values`, `repartition` and `suppress`.
         """
         return check_name(given, "node") if given is not None else self.number(prefix)
 
     def suffixed_name(self, given: str | None, suffix: str, prefix: str) -> str:
-        """Return the user's name with a suffix, or the next generated one. A number is used up either way, as in Kafka Streams."""
+        """Return the user's name with a suffix, or the next generated one. A number is used up either way, as in Kafka
+        Streams."""
         generated = self.number(prefix)
         return check_name(given + suffix, "node") if given is not None else generated
 
@@ -203,20 +212,20 @@ class Writer:
         """Return the names of the nodes that send on the records of these steps."""
         return tuple(dict.fromkeys(self._outputs.get(step, step.name) for step in steps))
 
-    def key_serde(self, slot: Slot, node: str, argument: str = "key_serde") -> Serde[Any]:
+    def key_serde(self, slot: Slot, node: str, ask: Ask) -> Serde[Any]:
         """Return a stream's serde of keys; if it is missing, note it and go on with another."""
-        return self._serde(slot, self.plan.default_key_serde, node, "key", argument)
+        return self._serde(slot, self.plan.default_key_serde, node, "key", ask.key)
 
-    def value_serde(self, slot: Slot, node: str, argument: str = "value_serde") -> Serde[Any]:
+    def value_serde(self, slot: Slot, node: str, ask: Ask) -> Serde[Any]:
         """Return a stream's serde of values; if it is missing, note it and go on with another."""
-        return self._serde(slot, self.plan.default_value_serde, node, "value", argument)
+        return self._serde(slot, self.plan.default_value_serde, node, "value", ask.value)
 
-    def _serde(self, slot: Slot, default: Serde[Any] | None, node: str, side: str, argument: str) -> Serde[Any]:
+    def _serde(self, slot: Slot, default: Serde[Any] | None, node: str, side: str, ask: str) -> Serde[Any]:
         if not isinstance(slot, Lost):
             return slot
         if default is not None:
             return default
-        fault = explain(slot, node, side, argument)
+        fault = explain(slot, node, side, ask)
         if fault not in self._faults:
             self._faults.append(fault)
         return serdes.bytes_

@@ -64,6 +64,22 @@ def _first_lost(one: Slot, other: Slot, otherwise: Lost) -> Lost:
     return other if isinstance(other, Lost) else otherwise
 
 
-def explain(lost: Lost, node: str, side: str, argument: str) -> str:
+@frozen
+class Ask:
+    """Where the user can give the serdes that a step needs; shown in errors.
+
+    Attributes:
+        key: Like ``group_by(key_serde=...)``.
+        value: The same for values.
+    """
+
+    key: str
+    value: str
+
+
+def explain(lost: Lost, node: str, side: str, ask: str) -> str:
     """Return the text for a serde that is missing: who needs it, where it was lost, what to pass."""
-    return f"{node} needs a serde for its {side}s: {lost.node} {lost.why}; pass {argument}=, or StreamsBuilder(default_{side}_serde=)"
+    return (
+        f"{node} needs a serde for its {side}s, lost at {lost.node}, which {lost.why}: "
+        f"give {ask} or StreamsBuilder(default_{side}_serde=...)"
+    )

@@ -74,6 +74,6 @@ class SourceStep(Step):
             mine, theirs = getattr(self, attribute), getattr(other, attribute)
             if mine is not theirs and mine != theirs:
                 raise TopologyError(
-                    f"{what} is read twice, by {other.name} with {attribute}={theirs!r} and by {self.name} with {attribute}={mine!r}: "
-                    f"give both the same"
+                    f"{what} is read twice, by {other.name} with {attribute}={theirs!r} "
+                    f"and by {self.name} with {attribute}={mine!r}: give both the same"
                 )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from streamlet.dsl.grouped import KGroupedStream
 from streamlet.dsl.materialized import Store, materialized, pending_store
 from streamlet.dsl.plan import Plan, ProcessorStep, Step, Writer
-from streamlet.dsl.repartition import RepartitionStep, insert_repartition
-from streamlet.dsl.serde_flow import Serdes
+from streamlet.dsl.repartition import insert_repartition
+from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.dsl.stateless import (
     DropNulls,
     Filter,
@@ -43,6 +43,11 @@ K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
 KR = TypeVar("KR")
 VR = TypeVar("VR")
+
+
+_ASK_SINK = Ask("to(key_serde=...)", "to(value_serde=...)")
+_ASK_REPARTITION = Ask("repartition(key_serde=...)", "repartition(value_serde=...)")
+_ASK_TABLE = Ask("repartition(key_serde=...) before to_table", "store=Materialized(value_serde=...)")
 
 
 class KStream(Generic[K_co, V_co]):
@@ -218,7 +223,7 @@ class KStream(Generic[K_co, V_co]):
         prefix = self.plan.own_name(name, "KSTREAM-REPARTITION-")
         serdes = self.serdes.given(key_serde, value_serde)
         step = insert_repartition(
-            self.plan, prefix, self.step, serdes, partitions=partitions, partitioner=partitioner
+            self.plan, prefix, self.step, serdes, _ASK_REPARTITION, partitions=partitions, partitioner=partitioner
         )
         return KStream(self.plan, step, serdes, frozenset({step}))
 
@@ -268,10 +273,9 @@ class KStream(Generic[K_co, V_co]):
         serdes = selected.serdes.given(key_serde, value_serde)
         return KGroupedStream(self.plan, selected.step, serdes, self.sources, repartition_required=True, name=name)
 
-    def to_table(
-        self: KStream[K, V], *, store: Store[V] = None, name: str | None = None
-    ) -> KTable[K, V]:
-        """Read the stream as a table: the last value of each key; a record without a value deletes, one without a key is dropped.
+    def to_table(self: KStream[K, V], *, store: Store[V] = None, name: str | None = None) -> KTable[K, V]:
+        """Read the stream as a table: the last value of each key; a record without a value deletes, one without a key
+        is dropped.
 
         Args:
             store: Name or options of the store; default: there is one only if something needs it.
@@ -280,10 +284,10 @@ class KStream(Generic[K_co, V_co]):
         options = materialized(store)
         node = self.plan.name(name, "KSTREAM-TOTABLE-")
         serdes = self.serdes.given(value=options.value_serde)
-        pending = pending_store(self.plan, options, "KSTREAM-TOTABLE-", serdes)
+        pending = pending_store(self.plan, options, "KSTREAM-TOTABLE-", serdes, _ASK_TABLE)
         parent, sources = self.step, self.sources
         if self.repartition_required:
-            parent = insert_repartition(self.plan, node, self.step, serdes)
+            parent = insert_repartition(self.plan, node, self.step, serdes, _ASK_TABLE)
             sources = frozenset({parent})
         step = TableStep(
             node,
@@ -308,7 +312,8 @@ class KStream(Generic[K_co, V_co]):
 
         Args:
             supplier: The processor's class, or a function that returns a new one each time; each task has its own.
-            stores: Stores it uses beside those in its `stores`: builders, or names of stores added with `add_state_store`.
+            stores: Stores it uses beside those in its `stores`: builders, or names of stores added with
+                `add_state_store`.
             name: Name of the node.
         """
         node = self.plan.own_name(name, "KSTREAM-PROCESSOR-")
@@ -322,7 +327,8 @@ class KStream(Generic[K_co, V_co]):
         stores: Sequence[StoreBuilder[Any] | str] = (),
         name: str | None = None,
     ) -> KStream[K_co, VR]:
-        """Run a processor of one's own that leaves keys as they are, so that no repartitioning follows; see `process`."""
+        """Run a processor of one's own that leaves keys as they are, so that no repartitioning follows; see
+        `process`."""
         node = self.plan.own_name(name, "KSTREAM-PROCESSVALUES-")
         return self._processed(
             node, supplier, stores, self.serdes.losing_value(node, "processes values"), changes_key=False
@@ -386,7 +392,8 @@ class KStream(Generic[K_co, V_co]):
             topic: The topic, or a function of key, value and origin that returns the name of an existing topic.
             key_serde: With a function; default: inherited.
             value_serde: With a function; default: inherited.
-            partitioner: From topic, key, value and number of partitions to the partition; default: by the hash of the key.
+            partitioner: From topic, key, value and number of partitions to the partition; default: by the hash of the
+                key.
             name: Name of the node.
         """
         if isinstance(topic, Topic):
@@ -404,7 +411,12 @@ class SinkStep(Step):
     """Becomes a sink node."""
 
     def __init__(
-        self, name: str, parent: Step, topic: Topic[Any, Any] | Callable[..., str], serdes: Serdes, partitioner: Partitioner | None
+        self,
+        name: str,
+        parent: Step,
+        topic: Topic[Any, Any] | Callable[..., str],
+        serdes: Serdes,
+        partitioner: Partitioner | None,
     ) -> None:
         super().__init__(name, [parent])
         self._topic = topic
@@ -420,11 +432,8 @@ class SinkStep(Step):
                 writer.outputs(self.parents),
                 None if fixed is None else fixed.name,
                 None if isinstance(self._topic, Topic) else self._topic,
-                writer.key_serde(self._serdes.key, self.name),
-                writer.value_serde(self._serdes.value, self.name),
+                writer.key_serde(self._serdes.key, self.name, _ASK_SINK),
+                writer.value_serde(self._serdes.value, self.name, _ASK_SINK),
                 self._partitioner,
             )
         )
-
-
-__all__ = ["KStream", "RepartitionStep", "SinkStep"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from streamlet.dsl.materialized import PendingStore, Store, materialized
 from streamlet.dsl.plan import Plan, ProcessorStep, Step
-from streamlet.dsl.serde_flow import Serdes
+from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.dsl.table_operators import DeriveTable, ToStream
 from streamlet.dsl.table_steps import DerivedTableStep, TableStep
 
@@ -20,10 +20,14 @@ KR = TypeVar("KR")
 VR = TypeVar("VR")
 
 
+_ASK = Ask("the table's source a key serde", "store=Materialized(value_serde=...)")
+
+
 class KTable(Generic[K_co, V_co]):
     """A table: for each key its latest value, updated record by record.
 
-    Made by `StreamsBuilder.table`, `KStream.to_table` and aggregations. It has a store if it was given one, or if something
+    Made by `StreamsBuilder.table`, `KStream.to_table` and aggregations. It has a store if it was given one, or if
+    something
     behind it needs one.
 
     Attributes:
@@ -82,7 +86,12 @@ class KTable(Generic[K_co, V_co]):
     ) -> KTable[K_co, VR]: ...
     @overload
     def map_values(
-        self, mapper: Callable[[K_co, V_co], VR], *, with_key: Literal[True], store: Store[VR] = None, name: str | None = None
+        self,
+        mapper: Callable[[K_co, V_co], VR],
+        *,
+        with_key: Literal[True],
+        store: Store[VR] = None,
+        name: str | None = None,
     ) -> KTable[K_co, VR]: ...
     def map_values(
         self, mapper: Callable[..., Any], *, with_key: bool = False, store: Store[Any] = None, name: str | None = None
@@ -125,7 +134,7 @@ class KTable(Generic[K_co, V_co]):
             self.plan.store_name(prefix)  # a number that Kafka Streams uses up, though an unnamed store is never made
         node = self.plan.name(name, prefix)
         known = serdes(node).given(value=options.value_serde)
-        pending = None if options.name is None else PendingStore(options.name, options, known)
+        pending = None if options.name is None else PendingStore(options.name, options, known, _ASK)
 
         def operator(step: TableStep) -> DeriveTable:
             return DeriveTable(derive, step.store_in_use, step.sends_old_values, drops_unseen)
@@ -140,7 +149,9 @@ class KTable(Generic[K_co, V_co]):
     def to_stream(
         self, key_mapper: Callable[[K_co, V_co | None], KR], *, name: str | None = None
     ) -> KStream[KR, V_co | None]: ...
-    def to_stream(self, key_mapper: Callable[[Any, Any], Any] | None = None, *, name: str | None = None) -> KStream[Any, Any]:
+    def to_stream(
+        self, key_mapper: Callable[[Any, Any], Any] | None = None, *, name: str | None = None
+    ) -> KStream[Any, Any]:
         """Turn the table into the stream of its updates; a deletion is a record without a value.
 
         Args:

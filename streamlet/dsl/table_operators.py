@@ -19,7 +19,8 @@ _log = logging.getLogger(__name__)
 class ReadTable(Operator):
     """Turns records into changes of a table: a null value deletes the row.
 
-    Without a store, changes carry no old values. An update with a lower timestamp than the row's is applied all the same.
+    Without a store, changes carry no old values. An update with a lower timestamp than the row's is applied all the
+    same.
     """
 
     store: str | None

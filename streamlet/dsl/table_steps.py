@@ -37,7 +37,8 @@ class TableStep(Step):
     Args:
         name: Name of the node.
         parents: Steps whose records it receives.
-        operator: Makes its behaviour once the whole program is known; asks the step for `store_in_use` and `sends_old_values`.
+        operator: Makes its behaviour once the whole program is known; asks the step for `store_in_use` and
+            `sends_old_values`.
         store: Its store, or the one it could have.
         materialized: Whether it has that store in any case.
 

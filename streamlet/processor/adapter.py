@@ -51,7 +51,8 @@ def stores_of(supplier: Callable[[], AnyProcessor], node: str) -> Sequence[Store
     first, second = new_processor(supplier, node), new_processor(supplier, node)
     if first is second:
         raise TopologyError(
-            f"node {node!r}: the supplier returned the same processor twice; return a new one each time, tasks do not share them"
+            f"node {node!r}: the supplier returned the same processor twice; return a new one each time, "
+            f"tasks do not share them"
         )
     return tuple(first.stores)
 
@@ -72,7 +73,9 @@ class _Context:
     def schedule(self, interval: timedelta, type: PunctuationType, callback: Callable[[int], object], /) -> Cancellable:
         interval_ms = milliseconds(interval)
         if interval_ms < 1:
-            raise ValueError(f"node {self._node.node!r}: a punctuation's interval must be at least 1 ms, not {interval}")
+            raise ValueError(
+                f"node {self._node.node!r}: a punctuation's interval must be at least 1 ms, not {interval}"
+            )
         return self._node.schedule(interval_ms, type, callback)
 
     def commit(self) -> None:
@@ -106,7 +109,9 @@ class _Context:
 
     def _send(self, record: Record[Any, Any], child: str | None) -> None:
         if record.timestamp < 0:
-            raise ValueError(f"node {self._node.node!r} forwards a record with the negative timestamp {record.timestamp}")
+            raise ValueError(
+                f"node {self._node.node!r} forwards a record with the negative timestamp {record.timestamp}"
+            )
         forward = self._forward if child is None else self._node.child(child)
         try:
             forward(record.key, record.value, record.timestamp, record.headers)
@@ -114,7 +119,8 @@ class _Context:
             raise
         except Exception as error:  # a node further down, outside of user code: this node's handler must not hide it
             raise TaskError(
-                f"a node behind {self._node.node!r} (task {self._node.task_id}) failed: {type(error).__name__}: {error}",
+                f"a node behind {self._node.node!r} (task {self._node.task_id}) failed: "
+                f"{type(error).__name__}: {error}",
                 task=str(self._node.task_id),
             ) from error
 

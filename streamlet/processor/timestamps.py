@@ -1,6 +1,7 @@
 """Timestamp extractors: where a record's time comes from.
 
-An extractor gets the record, whose timestamp is the log's, and the partition's time (the highest timestamp so far, -1 before the
+An extractor gets the record, whose timestamp is the log's, and the partition's time (the highest timestamp so far, -1
+before the
 first record). It returns milliseconds since the epoch; a negative result drops the record.
 """
 
@@ -25,7 +26,8 @@ def fail_on_invalid_timestamp(record: Record[Any, Any], partition_time: int, /) 
     if record.timestamp < 0:
         raise StreamsError(
             f"the record has the invalid timestamp {record.timestamp}: it was written without one. "
-            f"Give the source another timestamp_extractor (log_and_skip_on_invalid_timestamp, use_partition_time_on_invalid_timestamp)"
+            f"Give the source another timestamp_extractor (log_and_skip_on_invalid_timestamp, "
+            f"use_partition_time_on_invalid_timestamp)"
         )
     return record.timestamp
 
@@ -45,7 +47,8 @@ def use_partition_time_on_invalid_timestamp(record: Record[Any, Any], partition_
         return record.timestamp
     if partition_time < 0:
         raise StreamsError(
-            f"the record has the invalid timestamp {record.timestamp}, and there was none before it in its partition to be taken instead"
+            f"the record has the invalid timestamp {record.timestamp}, and there was none before it in its partition "
+            f"to be taken instead"
         )
     return partition_time
 

@@ -33,6 +33,10 @@ class DroppedRecords:
             return
         self._quiet_until[kind] = now + _QUIET_SECONDS
         unsaid = self._unsaid.pop(kind, 0)
-        where = "in a punctuation" if origin is None else f"topic {origin.topic}, partition {origin.partition}, offset {origin.offset}"
+        where = (
+            "in a punctuation"
+            if origin is None
+            else f"topic {origin.topic}, partition {origin.partition}, offset {origin.offset}"
+        )
         more = f"; {unsaid} more since the last message" if unsaid else ""
         _log.warning("record dropped: %s (node %s, task %s, %s)%s", reason, node, self._task, where, more)

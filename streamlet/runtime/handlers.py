@@ -1,6 +1,7 @@
 """Exception handlers: what happens to a record that cannot be read, processed or written (KIP-1033, KIP-1034).
 
-A handler is a function ``(context, record, error) -> Response``. `record` is the log's message where bytes could not be read, a
+A handler is a function ``(context, record, error) -> Response``. `record` is the log's message where bytes could not
+be read, a
 `Record` where user code raised, an `OutputRecord` where a record could not be written.
 """
 
@@ -91,7 +92,11 @@ class ErrorContext:
     dead_letter_topic: str | None
 
     def __str__(self) -> str:
-        at = "in a punctuation" if self.topic is None else f"topic {self.topic}, partition {self.partition}, offset {self.offset}"
+        at = (
+            "in a punctuation"
+            if self.topic is None
+            else f"topic {self.topic}, partition {self.partition}, offset {self.offset}"
+        )
         node = "" if self.node is None else f"node {self.node}, "
         return f"{node}task {self.task}, {at}"
 

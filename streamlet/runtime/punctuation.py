@@ -44,7 +44,8 @@ class Punctuations:
     def add(self, node: Any, interval_ms: int, callback: Callable[[int], object], now_ms: int) -> Punctuation:
         """Schedule a callback.
 
-        Stream time is aligned to the epoch: it is due as soon as there is data, then at multiples of the interval. Wall-clock
+        Stream time is aligned to the epoch: it is due as soon as there is data, then at multiples of the interval.
+        Wall-clock
         time is due one interval from now.
         """
         first = 0 if self._type is PunctuationType.STREAM_TIME else now_ms + interval_ms
@@ -80,7 +81,8 @@ class Punctuations:
         return tuple((entry, entry.next_ms) for entry in self._entries)
 
     def restore(self, snapshot: tuple[tuple[Punctuation, int], ...]) -> None:
-        """Go back to a snapshot: what fired since then fires again; what was scheduled or cancelled since then stays so."""
+        """Go back to a snapshot: what fired since then fires again; what was scheduled or cancelled since then stays
+        so."""
         for entry, next_ms in snapshot:
             entry.next_ms = next_ms
         self._reckon()

@@ -94,7 +94,8 @@ _VERSION = 1
 
 
 def encode_partition_time(partition_time: int) -> str:
-    """Return the metadata that carries a partition's time: base64 of a version byte and eight bytes, as Kafka Streams writes it."""
+    """Return the metadata that carries a partition's time: base64 of a version byte and eight bytes, as Kafka Streams
+    writes it."""
     return base64.b64encode(_FORMAT.pack(_VERSION, partition_time)).decode()
 
 

@@ -50,7 +50,8 @@ class Collector(Protocol):
         node: str,
         /,
     ) -> None:
-        """Write a record; `topic` is its name on the log, `partition` None leaves the choice to the client's partitioner."""
+        """Write a record; `topic` is its name on the log, `partition` None leaves the choice to the client's
+        partitioner."""
 
     def partition_count(self, topic: str, /) -> int:
         """Return how many partitions a topic has; asked only for sinks with a partitioner of their own."""
@@ -74,7 +75,8 @@ class Task:
         config: The application's configuration.
         clock: For wall-clock punctuation.
         sensor: Told what happens.
-        lag: How many records of a partition wait on the log, None: not known yet. Asked for partitions without records, under
+        lag: How many records of a partition wait on the log, None: not known yet. Asked for partitions without
+            records, under
             ``max.task.idle.ms``; default: none ever wait.
         observe: Wraps the function of each processor node, given its name, for tests that look on.
 
@@ -213,10 +215,12 @@ class Task:
     def process(self, limit: int) -> int:
         """Process up to `limit` records, the one with the lowest timestamp first; return how many were taken.
 
-        0 says that nothing may be processed now: there are no records, or ``max.task.idle.ms`` has the task wait for others.
+        0 says that nothing may be processed now: there are no records, or ``max.task.idle.ms`` has the task wait for
+        others.
 
         Raises:
-            TaskError: If a record could not be processed and the handler chose to fail; the record counts as not processed.
+            TaskError: If a record could not be processed and the handler chose to fail; the record counts as not
+                processed.
         """
         if len(self._queues) == 1:
             (queue,) = self._queues.values()
@@ -395,7 +399,9 @@ class Task:
 
     # --- punctuation ------------------------------------------------------------------------------------------------
 
-    def schedule(self, node: Any, interval_ms: int, type: PunctuationType, callback: Callable[[int], object]) -> Cancellable:
+    def schedule(
+        self, node: Any, interval_ms: int, type: PunctuationType, callback: Callable[[int], object]
+    ) -> Cancellable:
         """Schedule a callback for a node."""
         stream = type is PunctuationType.STREAM_TIME
         punctuations = self._stream_punctuations if stream else self._wall_punctuations
@@ -432,7 +438,8 @@ class Task:
             callback()
 
     def consumed(self) -> dict[tuple[str, int], TaskOffset]:
-        """Return what to commit, for each partition of which records were processed since the last restart or rewind."""
+        """Return what to commit, for each partition of which records were processed since the last restart or
+        rewind."""
         return {
             key: TaskOffset(
                 queue.last.offset() + 1, queue.last.leader_epoch(), encode_partition_time(queue.partition_time)

@@ -44,8 +44,10 @@ class _Unit:
 class TopologyTestDriver:
     """Runs all sub-topologies of a topology, one task each, in the calling thread.
 
-    Records that are piped in are processed at once, and so is what is written to topics that the topology reads. After every
-    record there is a commit. The wall clock stands still until `advance_wall_clock_time`; stream time follows the records.
+    Records that are piped in are processed at once, and so is what is written to topics that the topology reads. After
+    every
+    record there is a commit. The wall clock stands still until `advance_wall_clock_time`; stream time follows the
+    records.
 
     ::
 
@@ -55,11 +57,13 @@ class TopologyTestDriver:
 
     Args:
         topology: What to run.
-        config: Kafka Streams' keys; none is needed. With ``state.dir``, stores are in RocksDB there, otherwise in memory.
+        config: Kafka Streams' keys; none is needed. With ``state.dir``, stores are in RocksDB there, otherwise in
+            memory.
         initial_wall_clock_time: In ms since the epoch; default: the machine's time.
 
     Raises:
-        BrokenPromiseError: (On piping) if an operator changes a value in place although its store has ``immutable_values``.
+        BrokenPromiseError: (On piping) if an operator changes a value in place although its store has
+            ``immutable_values``.
     """
 
     def __init__(
@@ -71,7 +75,9 @@ class TopologyTestDriver:
     ) -> None:
         self.config = StreamsConfig.parse({**_DEFAULTS, **(config or {})})
         self.topology = topology
-        self.clock = ManualClock(SystemClock().wall_ms() if initial_wall_clock_time is None else initial_wall_clock_time)
+        self.clock = ManualClock(
+            SystemClock().wall_ms() if initial_wall_clock_time is None else initial_wall_clock_time
+        )
         self._sensor = Counters()
         self._memory = StateMemory(self.config.state_memory_max_bytes)
         self._produced: dict[str, deque[TestMessage]] = {}
@@ -143,7 +149,8 @@ class TopologyTestDriver:
         return TestInputTopic(topic, self._pipe, start, auto_advance)
 
     def create_output_topic(self, topic: Topic[K, V], /) -> TestOutputTopic[K, V]:
-        """Return a way to read what the topology writes to a topic; each record is read once, by whoever reads first."""
+        """Return a way to read what the topology writes to a topic; each record is read once, by whoever reads
+        first."""
         return TestOutputTopic(topic, lambda: self._produced.get(topic.name, _NOTHING))
 
     @property
@@ -247,7 +254,8 @@ class TopologyTestDriver:
     def get_state_store(self, store: StoreBuilder[Any] | str, /) -> Any:
         """Return a store, to be read or to be filled before the test.
 
-        Given by its name, a table's store shows plain values, without their timestamps; `get_timestamped_key_value_store` shows both.
+        Given by its name, a table's store shows plain values, without their timestamps;
+        `get_timestamped_key_value_store` shows both.
 
         Raises:
             InvalidStateStoreError: If there is none of that name.
@@ -271,7 +279,9 @@ class TopologyTestDriver:
     def _store(self, name: str) -> Any:
         stores = self.get_all_state_stores()
         if name not in stores:
-            raise InvalidStateStoreError(f"there is no store {name!r}; the stores are: {', '.join(sorted(stores)) or 'none'}")
+            raise InvalidStateStoreError(
+                f"there is no store {name!r}; the stores are: {', '.join(sorted(stores)) or 'none'}"
+            )
         return stores[name]
 
     def get_all_state_stores(self) -> dict[str, Any]:
@@ -311,11 +321,8 @@ class TopologyTestDriver:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None, /
-    ) -> None:
+    def __exit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None, /) -> None:
         self.close()
 
 
 _NOTHING: deque[TestMessage] = deque()
-

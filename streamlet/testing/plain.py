@@ -13,7 +13,8 @@ V = TypeVar("V")
 
 
 class PlainKeyValueStore(Generic[K, V]):
-    """The values of a table's store, without timestamps; what `TopologyTestDriver.get_state_store` returns for one by its name.
+    """The values of a table's store, without timestamps; what `TopologyTestDriver.get_state_store` returns for one by
+    its name.
 
     Args:
         store: The store.

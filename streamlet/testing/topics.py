@@ -18,7 +18,8 @@ V = TypeVar("V")
 
 
 class TestInputTopic(Generic[K, V]):
-    """Writes records to a topic; they are processed before the call returns. Made by `TopologyTestDriver.create_input_topic`."""
+    """Writes records to a topic; they are processed before the call returns. Made by
+    `TopologyTestDriver.create_input_topic`."""
 
     __test__: ClassVar[bool] = False
 
@@ -46,9 +47,7 @@ class TestInputTopic(Generic[K, V]):
             raise ValueError(f"time cannot go back: {by}")
         self._now_ms += milliseconds(by)
 
-    def pipe_input(
-        self, key: K | None, value: V | None, timestamp: int | None = None, headers: Headers = ()
-    ) -> None:
+    def pipe_input(self, key: K | None, value: V | None, timestamp: int | None = None, headers: Headers = ()) -> None:
         """Write a record.
 
         Args:

@@ -115,7 +115,9 @@ class TopologyDescription:
             lines.append(f'  subgraph cluster_{part.id} {{ label="Sub-topology: {part.id}";')
             for described in part.nodes:
                 shape = _DOT_SHAPES[type(described.node)]
-                lines.append(f'    {names[described.node.name]} [label="{_escaped(described.node.name)}", shape={shape}];')
+                lines.append(
+                    f'    {names[described.node.name]} [label="{_escaped(described.node.name)}", shape={shape}];'
+                )
             for described in part.nodes:
                 lines.extend(
                     f"    {names[described.node.name]} -> {names[successor]};" for successor in described.successors
@@ -124,7 +126,9 @@ class TopologyDescription:
                 lines.append(f'    {names["store " + store]} [label="{_escaped(store)}", shape=cylinder];')
             for described in part.nodes:
                 for store in getattr(described.node, "stores", ()):
-                    lines.append(f"    {names[described.node.name]} -> {names['store ' + store]} [dir=both, style=dashed];")
+                    lines.append(
+                        f"    {names[described.node.name]} -> {names['store ' + store]} [dir=both, style=dashed];"
+                    )
             lines.append("  }")
         for topic in _all_topics(self):
             lines.append(f'  {names["topic " + topic]} [label="{_escaped(topic)}", shape=cds];')

@@ -1,6 +1,7 @@
 """The topology: a graph of frozen nodes, checked as it grows, and cut into sub-topologies.
 
-`Topology` is also the low-level interface for those who wire processors by hand; `StreamsBuilder.build()` makes one with the same
+`Topology` is also the low-level interface for those who wire processors by hand; `StreamsBuilder.build()` makes one
+with the same
 calls.
 """
 
@@ -85,12 +86,11 @@ class SubTopology:
 
     def children(self, name: str) -> tuple[str, ...]:
         """Return the names of the nodes behind a node, in the order in which they were added."""
-        return tuple(
-            node.name for node in self.nodes for parent in node.parents if parent == name
-        )
+        return tuple(node.name for node in self.nodes for parent in node.parents if parent == name)
 
     def is_internal(self, topic: str) -> bool:
-        """Tell whether a topic that it reads or writes is internal, so that its name on the log carries the application's id."""
+        """Tell whether a topic that it reads or writes is internal, so that its name on the log carries the
+        application's id."""
         return topic in self.internal
 
 
@@ -254,7 +254,9 @@ class Topology:
         """Declare that a topic that nodes read and write is the application's own repartition topic."""
         known = self._internal.get(topic.name)
         if known is not None and known != topic:
-            raise TopologyError(f"repartition topic {topic.name!r} is declared twice, with different numbers of partitions")
+            raise TopologyError(
+                f"repartition topic {topic.name!r} is declared twice, with different numbers of partitions"
+            )
         self._internal[topic.name] = topic
         return self
 
@@ -322,7 +324,8 @@ class Topology:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _groups(self) -> list[frozenset[str]]:
-        """Unite nodes with their parents, and the users of each store, in the order in which their first nodes were added."""
+        """Unite nodes with their parents, and the users of each store, in the order in which their first nodes were
+        added."""
         root = {name: name for name in self._nodes}
 
         def find(name: str) -> str:

@@ -15,7 +15,8 @@ from streamlet.serdes import Serde
 AutoOffsetReset: TypeAlias = Literal["earliest", "latest"]
 
 TimestampExtractor: TypeAlias = Callable[[Record[Any, Any], int], int]
-"""From a record (carrying the log's timestamp) and the partition's time so far to the record's timestamp; negative: drop it."""
+"""From a record (carrying the log's timestamp) and the partition's time so far to the record's timestamp; negative:
+drop it."""
 
 TopicExtractor: TypeAlias = Callable[[Any, Any, RecordMetadata | None], str]
 """From key, value and origin of a record to the topic it is written to."""
@@ -52,7 +53,8 @@ class InternalTopic:
 
 @frozen
 class SourceNode:
-    """Reads topics: either `topics` or `pattern` is given. Names of internal topics are without the application's id."""
+    """Reads topics: either `topics` or `pattern` is given. Names of internal topics are without the application's
+    id."""
 
     name: str
     topics: tuple[str, ...]

@@ -23,5 +23,7 @@ def recordings() -> list[dict[str, Any]]:
 def recorded(test: str) -> list[str]:
     """Return the texts that a Java test made."""
     return [
-        case["describe"] for case in recordings() if test in ([case["from"]] if isinstance(case["from"], str) else case["from"])
+        case["describe"]
+        for case in recordings()
+        if test in ([case["from"]] if isinstance(case["from"], str) else case["from"])
     ]

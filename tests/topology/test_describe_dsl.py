@@ -92,8 +92,10 @@ def reduce(b: B) -> None:
 
 @case("KGroupedStreamImplTest.shouldAggregateWithDefaultSerdes")
 def aggregate_unnamed(b: B) -> None:
-    table = b.stream(topic("topic")).group_by_key().aggregate(
-        str, lambda k, v, a: a + v, store=Materialized(value_serde=serdes.string)
+    table = (
+        b.stream(topic("topic"))
+        .group_by_key()
+        .aggregate(str, lambda k, v, a: a + v, store=Materialized(value_serde=serdes.string))
     )
     table.to_stream().process(Mock)
 
@@ -125,7 +127,9 @@ def maps_materialized(b: B) -> None:
 
 @case("KTableMapValuesTest.testQueryableKTable")
 def map_materialized(b: B) -> None:
-    b.table(topic("topic1")).map_values(len, store=Materialized("anyName", value_serde=serdes.int64)).to_stream().process(Mock)
+    b.table(topic("topic1")).map_values(
+        len, store=Materialized("anyName", value_serde=serdes.int64)
+    ).to_stream().process(Mock)
 
 
 @case("KTableMapValuesTest.testKTable")
@@ -177,7 +181,9 @@ def to_table_materialized(b: B) -> None:
 @case("KStreamImplTest.shouldSupportTriggerMaterializedWithKTableFromKStream")
 def to_table_mapped(b: B) -> None:
     table: KTable[str, str] = b.stream(topic("input")).to_table()
-    table.map_values(lambda v: v, store=Materialized("store", value_serde=serdes.string)).to_stream().to(topic("output"))
+    table.map_values(lambda v: v, store=Materialized("store", value_serde=serdes.string)).to_stream().to(
+        topic("output")
+    )
 
 
 @case("KStreamImplTest.shouldBindStateWithOldProcessor")
@@ -287,7 +293,9 @@ def table_foreach(b: B) -> None:
     b.table(topic("topic"), store="store").to_stream().foreach(first)
 
 
-@case("ProcessingExceptionHandlerIntegrationTest.shouldContinueWhenProcessingExceptionOccursIfExceptionHandlerReturnsContinue")
+@case(
+    "ProcessingExceptionHandlerIntegrationTest.shouldContinueWhenProcessingExceptionOccursIfExceptionHandlerReturnsContinue"
+)
 def chain(b: B) -> None:
     b.stream(topic("TOPIC_NAME")).map(lambda k, v: (k, v)).map_values(len).process(Mock).process(Mock)
 
