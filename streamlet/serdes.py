@@ -230,7 +230,6 @@ for _type, _write, _read in (
     _converter.register_structure_hook(_type, _read)
 
 
-@cache
 def json_of(type_: type[T], /) -> Serde[T]:
     """Return the serde that writes an attrs class, a dataclass or another typed value as JSON.
 
@@ -241,6 +240,11 @@ def json_of(type_: type[T], /) -> Serde[T]:
         SerializationError: Now, if the type cannot be converted; on use, if a value or its bytes do not fit (the
             message names the field).
     """
+    return _json_of(typing.cast(Any, type_))
+
+
+@cache  # here, not above: `cache` would hide the generic signature from type checkers
+def _json_of(type_: Any) -> Serde[Any]:
     if type_ is typing.Any:
         return json
     name = f"json_of({getattr(type_, '__qualname__', type_)})"
@@ -251,15 +255,15 @@ def json_of(type_: type[T], /) -> Serde[T]:
         raise SerializationError(f"{name}: {error}") from error
     exact = type_ if isinstance(type_, type) and (attrs.has(type_) or hasattr(type_, "__dataclass_fields__")) else None
 
-    def encode(value: T) -> bytes:
+    def encode(value: Any) -> bytes:
         if exact is not None and not isinstance(value, exact):
             raise SerializationError(f"{name}: expected a {exact.__qualname__}, got {_shorten(value)}")
         return _encode_json(unstructure(value))
 
-    def decode(data: bytes) -> T:
+    def decode(data: bytes) -> Any:
         raw = orjson.loads(data)
         try:
-            return structure(raw, type_)  # type: ignore[no-any-return]
+            return structure(raw, type_)
         except Exception as error:
             raise SerializationError(f"{name}: {_reasons(error)}") from error
 
