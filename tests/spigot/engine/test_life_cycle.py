@@ -347,7 +347,10 @@ def test_an_oversize_task_fails_as_a_task() -> None:
 
 
 def test_the_deepest_plan_runs() -> None:
-    plan: Any = task("a", in_={"x": get("?x")})
+    value: Any = get("?x")
+    for depth in range(250):
+        value = [value] if depth % 2 else {"k": value}
+    plan: Any = task("a", in_={"x": value})
     for depth in range(255):
         plan = [serial, parallel, isolate, lambda p: try_(p, ["h"])][depth % 4](plan)
     workflow, (path,) = start(plan, {"?x": 1})
