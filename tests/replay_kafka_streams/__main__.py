@@ -19,7 +19,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-q", "--quiet", action="store_true", help="leave out cases that are equal")
     parser.add_argument("-k", "--case", default="", help="only cases whose name holds this text")
     options = parser.parse_args(arguments)
-    logging.disable(logging.CRITICAL)
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # dropped records and refused ones are what these recordings are about
+    try:
+        return _replay(options)
+    finally:
+        logging.disable(before)
+
+
+def _replay(options: argparse.Namespace) -> int:
     totals: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     for path in options.files:

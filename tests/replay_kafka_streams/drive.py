@@ -57,7 +57,7 @@ def run(case: dict[str, Any], topology: Any, plan: Plan, config: dict[str, Any])
         for position, (wanted, step) in enumerate(zip(case["expected"], case["inputs"], strict=True)):
             plan.events.clear()
             driver.written.clear()
-            failure = _pipe(driver, step, plan.serde)
+            failure = pipe(driver, step, plan.serde)
             told = _compare(wanted, plan, driver, aside)
             if told is None and failure is not None and not _failure_expected(plan.functions, step):
                 told = f"failed: {type(failure).__name__}: {failure}"
@@ -76,7 +76,8 @@ def _shown(step: dict[str, Any]) -> str:
     return f"{step['key']!r}={step['value']!r}@{step['ts']} on {step['topic']}"
 
 
-def _pipe(driver: ListeningDriver, step: dict[str, Any], serde: NaturalSerde) -> Exception | None:
+def pipe(driver: ListeningDriver, step: dict[str, Any], serde: NaturalSerde) -> Exception | None:
+    """Pipe one input in, or advance the clock; return what was raised."""
     try:
         if "wallclock_advance_ms" in step:
             driver.advance_wall_clock_time(timedelta(milliseconds=step["wallclock_advance_ms"]))

@@ -408,6 +408,10 @@ def _table_transform(functions: Functions) -> Table:
     return known
 
 
+def _self_join(_functions: Functions) -> Table:
+    return {"joiner": lambda left, right: f"{java(left)}{java(right)}"}
+
+
 _CLASSES: Mapping[str, Callable[[Functions], Table]] = {
     "StreamStreamJoinIntegrationTest": _integration_join,
     "RelaxedNullKeyRequirementJoinTest": _relaxed,
@@ -442,6 +446,7 @@ _CLASSES: Mapping[str, Callable[[Functions], Table]] = {
     "ProcessingExceptionHandlerIntegrationTest": _exception_handler,
     "KTableTransformValuesTest": _table_transform,
     "TestTopicsTest": _swap,
+    "KStreamKStreamSelfJoinTest": _self_join,
 }
 
 _COUNTING = {"SuppressScenarioTest"}

@@ -51,6 +51,10 @@ def _encode(value: Any) -> bytes:
     if isinstance(value, Windowed):
         return _encode(value.key) + struct.pack(">qq", value.window.end, value.window.start)
     if isinstance(value, tuple):  # kept apart from text by its first byte
-        parts = [_encode(item) for item in value]
-        return b"\x00" + b"".join(struct.pack(">i", len(part)) + part for part in parts)
+        parts = [b"\xff\xff\xff\xff" if item is None else _sized(_encode(item)) for item in value]
+        return b"\x00" + b"".join(parts)
     raise TypeError(f"no bytes for {value!r}")
+
+
+def _sized(data: bytes) -> bytes:
+    return struct.pack(">i", len(data)) + data

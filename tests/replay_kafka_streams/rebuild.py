@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from tests.replay_kafka_streams import api, rebuild_joins, rebuild_streams, rebuild_tables
-from tests.replay_kafka_streams.describe_text import Graph, parse
+from tests.replay_kafka_streams.describe_text import Graph, TextNode, parse
 from tests.replay_kafka_streams.functions import Functions
 from tests.replay_kafka_streams.natural import NaturalSerde
 from tests.replay_kafka_streams.plan import Plan
@@ -22,6 +22,29 @@ def is_dsl(graph: Graph) -> bool:
     return any(_GENERATED.match(node.name) for node in graph)
 
 
+def is_built_twice(graph: Graph) -> bool:
+    """Tell whether one builder was built twice, plainly and then optimised: both forms of a self join are there."""
+    merges = [node for node in graph if node.operator == "KSTREAM-MERGE"]
+    windowed = [{parent.operator for parent in graph.parents(node)} for node in merges]
+    sources = [_sources_of_join(graph, node) for node in merges]
+    single = any(kinds == {"KSTREAM-WINDOWED"} for kinds in windowed)
+    plain = any(
+        "KSTREAM-JOINTHIS" in kinds and len(before) == 1 for kinds, before in zip(windowed, sources, strict=True)
+    )
+    return single and plain
+
+
+def _sources_of_join(graph: Graph, merge: TextNode) -> set[str]:
+    sides = [windowed for side in graph.parents(merge) for windowed in graph.parents(side)]
+    return {source for windowed in sides for source in windowed.parents}
+
+
+def optimised_part(graph: Graph) -> Graph:
+    """Return the sub-topologies of the second, optimised build."""
+    plain = {node.group for node in graph if node.operator == "KSTREAM-JOINTHIS"}
+    return Graph({node.name: node for node in graph if node.group not in plain})
+
+
 def rebuild(text: str, functions: Functions, ops: tuple[Op, ...], config: dict[str, str]) -> tuple[Any, Plan]:
     """Build the topology that a description describes, with calls of the DSL.
 
@@ -30,7 +53,8 @@ def rebuild(text: str, functions: Functions, ops: tuple[Op, ...], config: dict[s
     """
     serde = NaturalSerde()
     builder = api.make("StreamsBuilder", default_key_serde=serde, default_value_serde=serde)
-    plan = Plan(parse(text), functions, ops, builder, serde)
+    graph = parse(text)
+    plan = Plan(optimised_part(graph) if is_built_twice(graph) else graph, functions, ops, builder, serde)
     rebuild_joins.claim(plan)
     rebuild_tables.claim(plan)
     rebuild_streams.claim(plan)

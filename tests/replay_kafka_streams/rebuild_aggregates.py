@@ -50,31 +50,34 @@ def _session(plan: Plan, store: str) -> Op | None:
 
 
 def _windowed(plan: Plan, grouped: Any, store: str) -> Any:
-    windows, op = _windows(plan, store)
-    if op is None:
-        return grouped
+    ops = (plan.op(name, store) for name in ("sessionWindowAggregate", "slidingWindowAggregate", "windowAggregate"))
+    op = next((op for op in ops if op is not None), None)
+    return grouped if op is None else windowed_by(grouped, op)
+
+
+def windowed_by(grouped: Any, op: Op) -> Any:
+    """Return a grouping by the windows that were recorded, with their emit strategy."""
+    windows = _windows(op)
     windowed = api.call(grouped, "windowed_by", windows)
     if op.word("emit") == "ON_WINDOW_CLOSE":
         windowed = api.call(windowed, "emit_strategy", api.need("EmitStrategy").ON_WINDOW_CLOSE)
     return windowed
 
 
-def _windows(plan: Plan, store: str) -> tuple[Any, Op | None]:
-    if op := _session(plan, store):
+def _windows(op: Op) -> Any:
+    if op.name == "sessionWindowAggregate":
         kind, grace = api.need("SessionWindows"), api.ms(op.number("graceMs"))
-        return api.call(kind, "of_inactivity_gap", api.ms(op.number("gapMs")), grace=grace), op
-    if op := plan.op("slidingWindowAggregate", store):
+        return api.call(kind, "of_inactivity_gap", api.ms(op.number("gapMs")), grace=grace)
+    if op.name == "slidingWindowAggregate":
         kind, grace = api.need("SlidingWindows"), api.ms(op.number("graceMs"))
-        return api.call(kind, "of_time_difference", api.ms(op.number("sizeMs")), grace=grace), op
-    if op := plan.op("windowAggregate", store):
-        if op.text.startswith("Unlimited"):
-            return api.call(api.need("UnlimitedWindows"), "of"), op
-        kind, grace = api.need("TimeWindows"), api.ms(op.number("graceMs"))
-        windows = api.call(kind, "of_size", api.ms(op.number("sizeMs")), grace=grace)
-        if op.number("advanceMs") != op.number("sizeMs"):
-            windows = api.call(windows, "advance_by", api.ms(op.number("advanceMs")))
-        return windows, op
-    return None, None
+        return api.call(kind, "of_time_difference", api.ms(op.number("sizeMs")), grace=grace)
+    if op.text.startswith("Unlimited"):
+        return api.call(api.need("UnlimitedWindows"), "of")
+    kind, grace = api.need("TimeWindows"), api.ms(op.number("graceMs"))
+    windows = api.call(kind, "of_size", api.ms(op.number("sizeMs")), grace=grace)
+    if op.number("advanceMs") != op.number("sizeMs"):
+        windows = api.call(windows, "advance_by", api.ms(op.number("advanceMs")))
+    return windows
 
 
 def window_store_option(plan: Plan, store: str) -> Any:
