@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from attrs import frozen
@@ -62,6 +63,8 @@ def check(plan: Any, vocabulary: Vocabulary = BUILT_IN) -> list[Fault]:
             continue
         tag, options, children = split(node)
         shape = vocabulary.directives.get(tag)
+        if shape is None and not children:
+            faults.extend(_check_task_tag(path, tag, vocabulary))
         faults.extend(_check_children(path, tag, shape, len(children)))
         faults.extend(_check_options(path, tag, shape or _TASK, options, checker, is_task=shape is None))
         if shape is not None:
@@ -77,6 +80,13 @@ def _not_a_node(node: Any) -> str | None:
     if not isinstance(node[0], str) or not node[0]:
         return f"a node begins with its tag, a string or keyword, not {_show(node[0])}"
     return None
+
+
+def _check_task_tag(path: str, tag: str, vocabulary: Vocabulary) -> Iterator[Fault]:
+    if tag.startswith("spigot/"):
+        near = get_close_matches(tag, vocabulary.directives, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        yield Fault(path, f"{tag} is no directive, so it is a task{hint}", "warning")
 
 
 def _check_children(path: str, tag: str, shape: Shape | None, count: int) -> Iterator[Fault]:

@@ -118,12 +118,14 @@ def test_what_the_original_ignores_is_a_warning() -> None:
         ["spigot/serialize", {"spigot/for": ["?i", []], "spigot/throttle": 2}, ["a"]],
         ["spigot/serial", {"spigot/in": {}, "spigot/out": {}}, ["a"]],
         ["a", {"in": {}}],
+        ["spigot/paralel"],
     ]
     for plan in ignored:
         faults = check(plan)
         assert faults
         assert {fault.severity for fault in faults} == {"warning"}
     assert "did you mean 'spigot/in'" in check(ignored[2])[0].message
+    assert "did you mean spigot/parallel?" in check(ignored[3])[0].message
 
 
 def nested(depth: int) -> Any:
