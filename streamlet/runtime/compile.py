@@ -49,7 +49,8 @@ class TaskNodeContext:
             known = ", ".join(map(repr, self._stores)) or "none"
             raise TopologyError(
                 f"store {name!r} is not connected with node {self.node!r} (connected: {known}): "
-                f"name it in the processor's `stores`, in process(..., stores=[...]) or with connect_processor_and_state_stores"
+                f"name it in the processor's `stores`, in process(..., stores=[...]) "
+                f"or with connect_processor_and_state_stores"
             )
         return self._task.state.store(name)
 

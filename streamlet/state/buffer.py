@@ -209,6 +209,9 @@ class WriteBuffer:
         """Serialise an object now, for the error it may raise, or to tell later whether it was changed in place."""
         data = self.serialised(key, value)
         if self._proofs is not None:
+            known = self._proofs.get(key)
+            if known is not None and known[0][0] is value and known[1] != data:
+                return  # the object that was got here is put back, changed in place: keep the proof for `verify`
             self._proofs[key] = ((value, timestamp), data)
 
     def serialised(self, key: bytes, value: Any) -> bytes:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamlet.errors import StateStoreError
+from streamlet.errors import ControlError, StateStoreError
 from streamlet.processor.operator import Forward
 from streamlet.records import Headers
 from streamlet.state import TaskState
 
 
-class BrokenPromiseError(StateStoreError, AssertionError):
+class BrokenPromiseError(StateStoreError, ControlError, AssertionError):
     """A value was changed in place although its store was promised that none is."""
 
 
