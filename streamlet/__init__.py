@@ -4,6 +4,7 @@ Everything public is here; `streamlet.serdes` and `streamlet.testing` are module
 """
 
 from streamlet import serdes
+from streamlet.clients import supplier_for
 from streamlet.config import ProcessingGuarantee, StreamsConfig
 from streamlet.dsl import BranchedKStream, KGroupedStream, KStream, KTable, Materialized, StreamsBuilder
 from streamlet.errors import (
@@ -131,6 +132,7 @@ __all__ = [
     "serdes",
     "start",
     "start_async",
+    "supplier_for",
     "use_partition_time_on_invalid_timestamp",
     "wallclock_timestamp",
 ]
