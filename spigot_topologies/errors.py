@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from streamlet.errors import SerializationError, StreamsError
 
-__all__ = ["CallbackError", "PlanError", "WireError", "WorkflowFailed", "show"]
+__all__ = ["CallbackError", "PlanError", "StaleViewError", "WireError", "WorkflowFailed", "show"]
 
 
 def show(value: Any, limit: int = 80) -> str:
@@ -74,6 +75,24 @@ class CallbackError(StreamsError):
 
     def __str__(self) -> str:
         return f"{self.callback} raised {type(self.error).__name__}: {self.error}"
+
+
+class StaleViewError(StreamsError):
+    """A callback's view of a workflow was read after the callback had returned.
+
+    Attributes:
+        run_id: The run of the workflow.
+    """
+
+    def __init__(self, run_id: UUID) -> None:
+        super().__init__(run_id)
+        self.run_id = run_id
+
+    def __str__(self) -> str:
+        return (
+            f"the view of workflow run {self.run_id} is valid only while its callback runs: copy what is needed "
+            f"later, like dict(workflow.scope), or put it into the event"
+        )
 
 
 class WireError(SerializationError):
