@@ -81,7 +81,7 @@ class ActiveTask:
         return [
             TopicPartition(topic, partition, at.offset)
             if at.leader_epoch is None
-            else TopicPartition(topic, partition, at.offset, None, at.leader_epoch)
+            else TopicPartition(topic, partition, at.offset, leader_epoch=at.leader_epoch)
             for (topic, partition), at in self.resume.items()
         ]
 

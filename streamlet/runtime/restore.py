@@ -348,7 +348,7 @@ class Restorer:
 def _start(restore: StoreRestore) -> TopicPartition:
     if restore.epoch is None or restore.epoch < 0:
         return TopicPartition(*restore.place, restore.next)
-    return TopicPartition(*restore.place, restore.next, None, restore.epoch)
+    return TopicPartition(*restore.place, restore.next, leader_epoch=restore.epoch)
 
 
 def _place(message: Any) -> Place | None:

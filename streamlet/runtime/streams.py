@@ -167,8 +167,9 @@ class KafkaStreams:
             LockError: Another process uses the state directory.
             StateMismatchError: The local state belongs to another log.
         """
-        if not self._lifecycle.move(State.REBALANCING):
-            raise StreamsError(f"an application can be started once; the state is {self.state.value}")
+        with self._lock:
+            if self.state is not State.CREATED or not self._lifecycle.move(State.REBALANCING):
+                raise StreamsError(f"an application can be started once; the state is {self.state.value}")
         try:
             app = self._prepare()
         except BaseException as error:
