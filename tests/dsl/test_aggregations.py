@@ -14,7 +14,9 @@ from streamlet.dsl.plan import ProcessorStep
 from streamlet.processor.operator import Forward, NodeContext, Operator
 from tests.dsl.support import IN, OUT, Row, run
 
-ROWS = st.lists(st.tuples(st.none() | st.integers(0, 2), st.none() | st.integers(-3, 3), st.integers(0, 50)), max_size=12)
+ROWS = st.lists(
+    st.tuples(st.none() | st.integers(0, 2), st.none() | st.integers(-3, 3), st.integers(0, 50)), max_size=12
+)
 
 
 def dictionary_model(rows: list[Row], step: Callable[[Any, Any], Any]) -> tuple[list[Row], dict[Any, tuple[Any, int]]]:
@@ -41,7 +43,9 @@ AGGREGATIONS: dict[str, tuple[Callable[[StreamsBuilder], KTable[Any, Any]], Call
         lambda old, v: v if old is None else old - v,
     ),
     "aggregate to None": (
-        lambda b: b.stream(IN).group_by_key().aggregate(lambda: 0, lambda k, v, a: None if v == 3 else a + v, store="s"),
+        lambda b: (
+            b.stream(IN).group_by_key().aggregate(lambda: 0, lambda k, v, a: None if v == 3 else a + v, store="s")
+        ),
         lambda old, v: None if v == 3 else (old or 0) + v,
     ),
     "aggregate in place": (
@@ -133,7 +137,9 @@ def test_tables_keep_the_last_value_in_order_of_arrival(rows: list[Row]) -> None
             if key is not None:
                 model[key] = (value, timestamp)
         rows_left = {key: row for key, row in model.items() if row[0] is not None}
-        stores = {name: dict(driver.get_timestamped_key_value_store(name).all()) for name in ("source", "doubled", "positive")}
+        stores = {
+            name: dict(driver.get_timestamped_key_value_store(name).all()) for name in ("source", "doubled", "positive")
+        }
         out = driver.create_output_topic(OUT).read_key_values_to_map()
     assert stores["source"] == rows_left
     assert stores["doubled"] == {key: (value * 2, time) for key, (value, time) in rows_left.items()}
@@ -189,7 +195,10 @@ def test_old_values_are_not_there_without_force() -> None:
 
 def test_old_values_of_a_filter_skip_what_was_never_there() -> None:
     rows: list[Row] = [("a", 1, 0), ("a", 2, 1), ("a", 3, 2), ("a", 5, 3)]
-    assert changes(lambda b: b.table(IN).filter(lambda k, v: v % 2 == 0), rows) == [("a", 2, None, 1), ("a", None, 2, 2)]
+    assert changes(lambda b: b.table(IN).filter(lambda k, v: v % 2 == 0), rows) == [
+        ("a", 2, None, 1),
+        ("a", None, 2, 2),
+    ]
     assert changes(lambda b: b.table(IN).filter(lambda k, v: v % 2 == 0, store="s"), rows) == [
         ("a", 2, None, 1), ("a", None, 2, 2),
     ]  # fmt: skip

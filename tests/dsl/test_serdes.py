@@ -24,7 +24,12 @@ def test_all_missing_serdes_are_listed_at_once_with_what_to_pass() -> None:
         ("counts-repartition-sink", "keys", "KSTREAM-KEY-SELECT-0000000002", "group_by(key_serde=...)"),
         ("counts-repartition-sink", "values", "KSTREAM-FLATMAPVALUES-0000000001", "group_by(value_serde=...)"),
         ("KSTREAM-AGGREGATE-0000000003", "keys", "KSTREAM-KEY-SELECT-0000000002", "group_by(key_serde=...)"),
-        ("KSTREAM-AGGREGATE-0000000007", "values", "KSTREAM-AGGREGATE-0000000007", "store=Materialized(value_serde=...)"),
+        (
+            "KSTREAM-AGGREGATE-0000000007",
+            "values",
+            "KSTREAM-AGGREGATE-0000000007",
+            "store=Materialized(value_serde=...)",
+        ),
         ("KSTREAM-SINK-0000000009", "keys", "KSTREAM-MAP-0000000008", "to(key_serde=...)"),
         ("KSTREAM-SINK-0000000009", "values", "KSTREAM-MAP-0000000008", "to(value_serde=...)"),
         ("by-word-repartition-sink", "keys", "KSTREAM-MAP-0000000010", "repartition(key_serde=...)"),
@@ -66,7 +71,9 @@ def test_merging_different_serdes_loses_them() -> None:
     builder = StreamsBuilder()
     merged = builder.stream(LINES).merge(builder.stream(Topic("numbers", serdes.string, serdes.int64)))
     merged.group_by_key().reduce(lambda a, v: v, store="last")
-    with pytest.raises(TopologyError, match=r"lost at KSTREAM-MERGE-0000000002, which merges streams with different serdes"):
+    with pytest.raises(
+        TopologyError, match=r"lost at KSTREAM-MERGE-0000000002, which merges streams with different serdes"
+    ):
         builder.build()
 
 

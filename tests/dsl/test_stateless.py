@@ -171,13 +171,15 @@ def test_the_same_topic_with_two_serdes_is_refused() -> None:
     builder = StreamsBuilder()
     builder.stream(IN)
     builder.stream(Topic("in", serdes.string, serdes.json))
-    with pytest.raises(TopologyError, match="in is read twice, .* with key_serde=.*give both the same"):
+    with pytest.raises(TopologyError, match=r"in is read twice, .* with key_serde=.*give both the same"):
         builder.build()
 
 
 def test_headers_pass_stateless_and_stateful_operators() -> None:
     builder = StreamsBuilder()
-    stream = builder.stream(IN).map_values(plus).group_by(lambda k, v: k, key_serde=serdes.json, value_serde=serdes.json)
+    stream = (
+        builder.stream(IN).map_values(plus).group_by(lambda k, v: k, key_serde=serdes.json, value_serde=serdes.json)
+    )
     stream.reduce(max).to_stream().to(OUT)
     with TopologyTestDriver(builder.build()) as driver:
         headers = (("trace", b"1"), ("trace", None))

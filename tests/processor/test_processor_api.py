@@ -36,7 +36,9 @@ class Base(Processor[Any, Any, Any, Any]):
         self.context.forward(record)
 
 
-def drive(processor: Callable[[], Processor[Any, Any, Any, Any]], config: dict[str, Any] | None = None) -> TopologyTestDriver:
+def drive(
+    processor: Callable[[], Processor[Any, Any, Any, Any]], config: dict[str, Any] | None = None
+) -> TopologyTestDriver:
     builder = StreamsBuilder()
     builder.stream(IN).process(processor, name="p").to(OUT, name="sink")
     return TopologyTestDriver(builder.build(), config, initial_wall_clock_time=0)
@@ -75,7 +77,10 @@ def test_negative_timestamps_are_refused() -> None:
         def process(self, record: Record[Any, Any]) -> None:
             self.context.forward(record.with_timestamp(-1))
 
-    with drive(Early) as driver, pytest.raises(TaskError, match="node 'p' forwards a record with the negative timestamp -1"):
+    with (
+        drive(Early) as driver,
+        pytest.raises(TaskError, match="node 'p' forwards a record with the negative timestamp -1"),
+    ):
         driver.create_input_topic(IN).pipe_input("k", "v")
 
 
@@ -144,7 +149,9 @@ def test_a_store_that_is_not_declared_is_refused_on_build() -> None:
 def test_fixed_keys_stay() -> None:
     class Shout(FixedKeyProcessor[Any, Any, Any]):
         def init(self, context: FixedKeyProcessorContext[Any, Any]) -> None:
-            context.schedule(SECOND, PunctuationType.WALL_CLOCK_TIME, lambda now: context.forward(Record("t", now, now)))
+            context.schedule(
+                SECOND, PunctuationType.WALL_CLOCK_TIME, lambda now: context.forward(Record("t", now, now))
+            )
 
         def process(self, record: Record[Any, Any]) -> None:
             self.context.forward(record.with_value(record.value.upper()))
@@ -233,7 +240,10 @@ def test_errors_in_punctuations_name_the_node() -> None:
         def init(self, context: ProcessorContext[Any, Any]) -> None:
             context.schedule(SECOND, PunctuationType.WALL_CLOCK_TIME, lambda now: 1 // 0)
 
-    with drive(Fails) as driver, pytest.raises(TaskError, match=r"a punctuation failed in user code \(node p, task 0_0, in"):
+    with (
+        drive(Fails) as driver,
+        pytest.raises(TaskError, match=r"a punctuation failed in user code \(node p, task 0_0, in"),
+    ):
         driver.advance_wall_clock_time(SECOND)
 
 
@@ -259,6 +269,6 @@ def test_library_failures_behind_a_processor_are_not_its_own() -> None:
     config = {"processing.exception.handler": log_and_continue}
     with (
         TopologyTestDriver(builder.build(), config) as driver,
-        pytest.raises(TaskError, match="a node behind 'p'.* failed: RuntimeError: a defect"),
+        pytest.raises(TaskError, match=r"a node behind 'p'.* failed: RuntimeError: a defect"),
     ):
         driver.create_input_topic(IN).pipe_input("k", "v")

@@ -91,7 +91,9 @@ class Bench:
         self.task.initialize(self.state)
         self.offsets: dict[tuple[str, int], int] = {}
 
-    def add(self, topic: str, *timestamps: int, partition: int = 0, value: bytes | None = b"0", key: bytes = b'"k"') -> None:
+    def add(
+        self, topic: str, *timestamps: int, partition: int = 0, value: bytes | None = b"0", key: bytes = b'"k"'
+    ) -> None:
         for timestamp in timestamps:
             offset = self.offsets.get((topic, partition), 0)
             self.offsets[topic, partition] = offset + 1
@@ -234,7 +236,9 @@ def test_a_record_that_fails_is_not_consumed() -> None:
         bench.add("in", 1, 2, value=b"1")
         bench.add("in", 3, value=b"0")
         bench.add("in", 4, value=b"1")
-        with pytest.raises(TaskError, match=r"\(node KSTREAM-MAPVALUES-0000000001, task 0_0, topic in, partition 0, offset 2\)"):
+        with pytest.raises(
+            TaskError, match=r"\(node KSTREAM-MAPVALUES-0000000001, task 0_0, topic in, partition 0, offset 2\)"
+        ):
             bench.task.process(10)
         assert bench.task.consumed()["in", 0].offset == 2
         assert bench.task.buffered("in", 0) == 2
@@ -264,7 +268,9 @@ def test_patterns_find_their_topics() -> None:
 def test_invalid_timestamps_fail(partitions: int) -> None:
     bench = Bench(pass_through("a"), [("a", number) for number in range(partitions)])
     bench.add("a", -1)
-    with pytest.raises(TaskError, match=r"has no valid timestamp \(node KSTREAM-SOURCE.*offset 0\).*use_partition_time"):
+    with pytest.raises(
+        TaskError, match=r"has no valid timestamp \(node KSTREAM-SOURCE.*offset 0\).*use_partition_time"
+    ):
         bench.task.process(10)
 
 
@@ -285,7 +291,9 @@ def test_extractors(partitions: int) -> None:
 
 def test_an_extractor_that_fails_is_fatal_whatever_the_handlers_say() -> None:
     config = {"processing.exception.handler": log_and_continue, "deserialization.exception.handler": log_and_continue}
-    bench = Bench(pass_through("a", timestamp_extractor=lambda record, time: record.value["at"]), [("a", 0)], config=config)
+    bench = Bench(
+        pass_through("a", timestamp_extractor=lambda record, time: record.value["at"]), [("a", 0)], config=config
+    )
     bench.add("a", 1)
     with pytest.raises(TaskError, match="has no valid timestamp"):
         bench.task.process(1)
@@ -352,7 +360,9 @@ def test_a_failure_further_down_is_handled_once() -> None:
             self.context.forward(record)
 
     builder = StreamsBuilder()
-    builder.stream(IN).process(Forwards, name="one").process(Forwards, name="two").foreach(lambda k, v: 1 // 0, name="end")
+    builder.stream(IN).process(Forwards, name="one").process(Forwards, name="two").foreach(
+        lambda k, v: 1 // 0, name="end"
+    )
     with (
         TopologyTestDriver(builder.build(), {"processing.exception.handler": handler}) as driver,
         pytest.raises(TaskError) as caught,

@@ -100,7 +100,9 @@ def test_output_topics_are_read_once() -> None:
 
 def test_what_is_not_there_is_named() -> None:
     with TopologyTestDriver(word_count().build()) as driver:
-        with pytest.raises(TopologyError, match="does not read topic 'nothing'; it reads lines, topology-test-driver-counts"):
+        with pytest.raises(
+            TopologyError, match="does not read topic 'nothing'; it reads lines, topology-test-driver-counts"
+        ):
             driver.create_input_topic(Topic("nothing", serdes.string, serdes.string)).pipe_input("k", "v")
         with pytest.raises(InvalidStateStoreError, match="no store 'other'; the stores are: counts"):
             driver.get_state_store("other")
@@ -126,7 +128,9 @@ def test_a_failed_record_leaves_no_trace_in_the_stores() -> None:
         source = driver.create_input_topic(IN)
         source.pipe_key_value_list([("a", 1), ("a", 1)])
         for _ in range(2):
-            with pytest.raises(TaskError, match="node KSTREAM-MAPVALUES-0000000003, task 0_0, topic in, partition 0, off"):
+            with pytest.raises(
+                TaskError, match="node KSTREAM-MAPVALUES-0000000003, task 0_0, topic in, partition 0, off"
+            ):
                 source.pipe_input("a", 1)
         assert driver.get_state_store("n").get("a") == 2
 
@@ -153,7 +157,9 @@ def test_wall_clock() -> None:
         def process(self, record: Record[Any, Any]) -> None: ...
 
     builder = StreamsBuilder()
-    builder.stream(IN).process(Clock).to(OUT, )
+    builder.stream(IN).process(Clock).to(
+        OUT,
+    )
     with TopologyTestDriver(builder.build(), initial_wall_clock_time=1_000) as driver:
         driver.advance_wall_clock_time(timedelta(seconds=9))
         assert fired == []
@@ -180,7 +186,9 @@ def test_a_kept_promise_goes_unnoticed() -> None:
 
 def test_the_operator_that_breaks_the_promise_is_named() -> None:
     builder, table = _promised()
-    table.to_stream(name="to-stream").peek(lambda k, v: v.append(0), name="spoils").filter(lambda k, v: True, name="innocent")
+    table.to_stream(name="to-stream").peek(lambda k, v: v.append(0), name="spoils").filter(
+        lambda k, v: True, name="innocent"
+    )
     with (
         TopologyTestDriver(builder.build()) as driver,
         pytest.raises(BrokenPromiseError, match=r"^node spoils changed a value in place.*store 's'"),
@@ -194,7 +202,7 @@ def test_an_aggregator_that_changes_its_argument_is_named() -> None:
     builder.stream(IN).group_by_key().aggregate(list, lambda k, v, a: a.append(v) or a, store=store, name="appends")
     with TopologyTestDriver(builder.build()) as driver:
         source = driver.create_input_topic(IN)
-        with pytest.raises(BrokenPromiseError, match="^node appends changed"):
+        with pytest.raises(BrokenPromiseError, match=r"^node appends changed"):
             source.pipe_key_value_list([("a", 1), ("a", 2)])
 
 

@@ -271,7 +271,7 @@ def split_named(b: B) -> None:
 @case("KStreamNewProcessorApiTest.shouldGetStateStoreWithConnectedStoreProvider")
 def process_values_with_store(b: B) -> None:
     class WithStore(FixedMock):
-        stores = [STORE]
+        stores = (STORE,)
 
     b.stream(topic("input")).process_values(WithStore).to(topic("output"))
 

@@ -19,6 +19,9 @@ class Idle(Processor[Any, Any]):
     def process(self, record: Record[Any, Any]) -> None: ...
 
 
+SHARED = Idle()
+
+
 def topic(name: str) -> Topic[str, str]:
     return Topic(name, S, S)
 
@@ -42,7 +45,7 @@ def test_stores_of_a_processor_come_along() -> None:
     store = Stores.key_value("store", S, S)
 
     class WithStore(Idle):
-        stores = [store]
+        stores = (store,)
 
     topology = Topology().add_source("a", topic("a")).add_processor("p", WithStore, "a")
     assert topology.sub_topologies[0].stores == (store,)
@@ -65,7 +68,7 @@ def test_stores_of_a_processor_come_along() -> None:
         (lambda t: t.add_processor("p", Idle, "sink"), "parent 'sink' is a sink"),
         (lambda t: t.add_processor("p", Idle(), "source"), "needs a processor's class or a function"),
         (lambda t: t.add_processor("p", lambda: "no", "source"), "the supplier returned 'no'"),
-        (lambda t: t.add_processor("p", lambda one=Idle(): one, "source"), "the same processor twice"),
+        (lambda t: t.add_processor("p", lambda: SHARED, "source"), "the same processor twice"),
         (lambda t: t.add_sink("s", lambda k, v, r: "t", "source"), "needs key_serde and value_serde"),
         (lambda t: t.add_sink("s", topic("out"), "source", key_serde=S), "brings its serdes along"),
         (lambda t: t.add_sink("s", "out", "source"), "writes to a Topic"),
