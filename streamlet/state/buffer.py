@@ -53,7 +53,8 @@ class WriteBuffer:
         expiry: See above.
         local_key: Turns a key of the changelog into that of the database, or None if it has expired. The changelog's
             key is the database's without the segment. None if both are the same.
-        events: What is logged instead of the dirty entries: values by key and timestamp. None if the dirty entries are.
+        events: What is logged instead of the dirty entries, by key and timestamp: values whose bytes are a byte and
+            those of the changelog, or none for a deletion. None if the dirty entries are logged.
         replay: Takes in changelog records that are events.
         on_rollback: Called with the entries that were dropped, or None if the backend was changed otherwise.
     """
@@ -257,10 +258,11 @@ class WriteBuffer:
     def records(self) -> list[ChangelogRecord]:
         """Return what was sealed as changelog records."""
         if self._sealed_events is not None:
-            return [
-                _new(ChangelogRecord, (key, None if value is None else self.serialised(key, value), timestamp))
-                for (key, timestamp), value in self._sealed_events.items()
-            ]
+            records: list[ChangelogRecord] = []
+            for (key, timestamp), value in self._sealed_events.items():
+                data = self.serialised(key, value)
+                records.append(ChangelogRecord(key, data[1:] if data else None, timestamp))
+            return records
         entries = zip(self._sealed or {}, self._encoded, (self._sealed or {}).values())
         if self.local_key is not None:
             return [_new(ChangelogRecord, (key[SEGMENT_BYTES:], data, entry[1])) for key, data, entry in entries]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 from typing import Any, Generic, TypeVar, cast
 
 from attrs import field, frozen
@@ -11,41 +10,17 @@ from attrs import field, frozen
 from streamlet.config import StreamsConfig
 from streamlet.errors import TopologyError
 from streamlet.serdes import Serde
+from streamlet.state.assembly import Assembly
 from streamlet.state.backend import Backend
 from streamlet.state.buffer import WriteBuffer
-from streamlet.state.codec import KeyCodec, ValueCodec
-from streamlet.state.entries import CommittedEntries
-from streamlet.state.keyvalue import KeyValueReads, KeyValueStore, TimestampedKeyValueStore
+from streamlet.state.kind import StoreKind
 from streamlet.state.memory import StateMemory
 from streamlet.topic import check_name
 
 S_co = TypeVar("S_co", covariant=True)
-K = TypeVar("K")
-V = TypeVar("V")
 
-
-class StoreKind(Enum):
-    """What a store can do, and how its data is laid out.
-
-    Attributes:
-        format: Version of the local layout. Raise it when the layout changes: existing data is then rebuilt from the
-            changelog.
-        changelog: What the changelog's keys and values look like; kinds that agree here can be rebuilt from each
-            other's.
-    """
-
-    format: int
-    changelog: str
-
-    def __new__(cls, name: str, format: int, changelog: str) -> StoreKind:
-        kind = object.__new__(cls)
-        kind._value_ = name
-        kind.format = format
-        kind.changelog = changelog
-        return kind
-
-    KEY_VALUE = ("key-value", 1, "key-value")
-    TIMESTAMPED_KEY_VALUE = ("timestamped-key-value", 1, "key-value")
+_ADDITIONAL_RETENTION_MS = 24 * 60 * 60 * 1000
+"""Changelogs keep a day more than the store: the broker's clock is not stream time."""
 
 
 def _check_name(_instance: object, _attribute: object, name: str) -> None:
@@ -71,6 +46,9 @@ class StoreBuilder(Generic[S_co]):
         in_memory: Keep the data in memory instead of in RocksDB.
         logging: Keep a changelog, from which the store is restored elsewhere.
         immutable_values: A promise that no value is ever changed in place after it was put or got; buys speed.
+        retention_ms: How long entries are kept (ms, of stream time), None for ever.
+        window_size_ms: Length of the windows of a window store (ms).
+        retain_duplicates: Whether a window store keeps all values of a key and time.
         changelog_overrides: Configs of the changelog topic that win over all others.
     """
 
@@ -81,6 +59,9 @@ class StoreBuilder(Generic[S_co]):
     in_memory: bool = False
     logging: bool = True
     immutable_values: bool = False
+    retention_ms: int | None = None
+    window_size_ms: int = 0
+    retain_duplicates: bool = False
     changelog_overrides: Mapping[str, str] = field(factory=dict, hash=False)
 
     @property
@@ -89,84 +70,39 @@ class StoreBuilder(Generic[S_co]):
         return not self.in_memory
 
     @property
-    def timestamped(self) -> bool:
-        """Whether values carry a timestamp."""
-        return self.kind is not StoreKind.KEY_VALUE
+    def windowed(self) -> bool:
+        """Whether the changelog is deleted with time, and not only compacted."""
+        return self.kind in (StoreKind.WINDOW, StoreKind.TIMESTAMPED_WINDOW, StoreKind.SESSION)
 
-    def buffer(self, backend: Backend, memory: StateMemory) -> WriteBuffer:
-        """Return a write buffer over the committed data."""
-        immutable = self.value_serde.immutable or self.immutable_values
-        return WriteBuffer(
-            self.name, backend, self.value_serde, timestamped=self.timestamped, immutable=immutable, memory=memory
+    def assembly(self) -> Assembly:
+        """Return what makes the store over its data."""
+        return Assembly(
+            name=self.name,
+            kind=self.kind,
+            key_serde=self.key_serde,
+            value_serde=self.value_serde,
+            immutable=self.value_serde.immutable or self.immutable_values,
+            retention_ms=self.retention_ms,
+            window_size_ms=self.window_size_ms,
+            retain_duplicates=self.retain_duplicates,
         )
 
-    def build(self, buffer: WriteBuffer, timestamp: Callable[[], int]) -> S_co:
+    def build(self, buffer: WriteBuffer, memory: StateMemory, timestamp: Callable[[], int]) -> S_co:
         """Return the store over its buffer; `timestamp` returns the time of the record at hand (ms)."""
-        made: Any = TimestampedKeyValueStore if self.timestamped else KeyValueStore
-        values = ValueCodec(self.name, self.value_serde, objects=buffer.objects, timestamped=self.timestamped)
-        return cast("S_co", made(KeyCodec(self.name, self.key_serde), values, buffer, timestamp))
+        return cast("S_co", self.assembly().store(buffer, memory, timestamp))
 
-    def view(self, backend: Backend) -> Any:
-        """Return a view of the committed data that may be used from any thread."""
-        values = ValueCodec(self.name, self.value_serde, objects=False, timestamped=self.timestamped)
-        entries = CommittedEntries(backend, timestamped=self.timestamped)
-        return KeyValueReads[Any, Any](KeyCodec(self.name, self.key_serde), values, entries)
+    def view(self, backend: Backend, observed: Callable[[], int]) -> Any:
+        """Return a view of the committed data for any thread; `observed` returns the store's committed time (ms)."""
+        return self.assembly().view(backend, observed)
 
     def changelog_config(self, config: StreamsConfig) -> dict[str, str]:
         """Return the changelog topic's configs: Kafka Streams' for the kind, then ``topic.*``, then the store's own."""
-        return {
-            "cleanup.policy": "compact",
-            "message.timestamp.type": "CreateTime",
-            **config.topic_configs,
-            **self.changelog_overrides,
-        }
-
-
-class Stores:
-    """Makes declarations of stores."""
-
-    @staticmethod
-    def key_value(
-        name: str,
-        key_serde: Serde[K],
-        value_serde: Serde[V],
-        *,
-        in_memory: bool = False,
-        logging: bool = True,
-        immutable_values: bool = False,
-        changelog_config: Mapping[str, str] | None = None,
-    ) -> StoreBuilder[KeyValueStore[K, V]]:
-        """Declare a key-value store."""
-        return StoreBuilder(
-            name=name,
-            kind=StoreKind.KEY_VALUE,
-            key_serde=key_serde,
-            value_serde=value_serde,
-            in_memory=in_memory,
-            logging=logging,
-            immutable_values=immutable_values,
-            changelog_overrides=dict(changelog_config or {}),
-        )
-
-    @staticmethod
-    def timestamped_key_value(
-        name: str,
-        key_serde: Serde[K],
-        value_serde: Serde[V],
-        *,
-        in_memory: bool = False,
-        logging: bool = True,
-        immutable_values: bool = False,
-        changelog_config: Mapping[str, str] | None = None,
-    ) -> StoreBuilder[TimestampedKeyValueStore[K, V]]:
-        """Declare a key-value store whose values carry a timestamp; what tables are kept in."""
-        return StoreBuilder(
-            name=name,
-            kind=StoreKind.TIMESTAMPED_KEY_VALUE,
-            key_serde=key_serde,
-            value_serde=value_serde,
-            in_memory=in_memory,
-            logging=logging,
-            immutable_values=immutable_values,
-            changelog_overrides=dict(changelog_config or {}),
-        )
+        defaults = {"cleanup.policy": "compact", "message.timestamp.type": "CreateTime"}
+        kept = str((self.retention_ms or 0) + _ADDITIONAL_RETENTION_MS)
+        computed: dict[str, str] = {}
+        if self.windowed:
+            defaults["cleanup.policy"] = "compact,delete"
+            computed["retention.ms"] = kept
+        elif self.kind is StoreKind.VERSIONED_KEY_VALUE:
+            computed["min.compaction.lag.ms"] = kept
+        return {**defaults, **config.topic_configs, **computed, **self.changelog_overrides}

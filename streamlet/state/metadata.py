@@ -13,6 +13,7 @@ from attrs import frozen
 from streamlet.errors import StateMismatchError
 from streamlet.state.backend import Database
 from streamlet.state.buffer import time_key
+from streamlet.state.expiry import segment_interval
 from streamlet.state.values import Position
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class StoreMetadata:
         format: Version of the kind's local layout.
         changelog: Kinds with the same value here can be rebuilt from each other's changelogs.
         logging: Whether there is a changelog.
+        segment_ms: Length of the segments that keys begin with (ms), 0 if there are none.
     """
 
     store: str
@@ -56,15 +58,30 @@ class StoreMetadata:
     format: int
     changelog: str
     logging: bool
+    segment_ms: int = 0
 
     @classmethod
     def of(cls, builder: StoreBuilder[Any]) -> StoreMetadata:
         """Return what a declared store needs."""
-        return cls(builder.name, builder.kind.value, builder.kind.format, builder.kind.changelog, builder.logging)
+        retention = builder.retention_ms
+        return cls(
+            store=builder.name,
+            kind=builder.kind.value,
+            format=builder.kind.format,
+            changelog=builder.kind.changelog,
+            logging=builder.logging,
+            segment_ms=0 if retention is None else segment_interval(retention),
+        )
 
     @property
     def _key(self) -> bytes:
         return b"store:" + self.store.encode()
+
+    @property
+    def described(self) -> str:
+        """The layout in words."""
+        segments = f" and segments of {self.segment_ms} ms" if self.segment_ms else ""
+        return f"a {self.kind} store in format {self.format}{segments}"
 
     def reconcile(self, database: Database, directory: Path | None) -> None:
         """Compare with what the database holds; record it there if the store is new.
@@ -77,15 +94,14 @@ class StoreMetadata:
         data = database.metadata(self._key)
         if data is not None:
             there = StoreMetadata(**orjson.loads(data))
-            if (there.kind, there.format) != (self.kind, self.format):
+            if attrs.evolve(there, logging=self.logging) != self:
                 self._replace(there, database, directory)
             elif there == self:
                 return
         database.write([], {self._key: orjson.dumps(attrs.asdict(self))})
 
     def _replace(self, there: StoreMetadata, database: Database, directory: Path | None) -> None:
-        was = f"a {there.kind} store in format {there.format}"
-        wanted = f"a {self.kind} store in format {self.format}"
+        was, wanted = there.described, self.described
         if there.changelog != self.changelog:
             raise StateMismatchError(
                 f"store {self.store!r} in {directory} is {was}, but the topology declares {wanted}, and its changelog "

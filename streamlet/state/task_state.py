@@ -10,6 +10,7 @@ from streamlet.errors import InvalidStateStoreError, StateStoreError
 from streamlet.state.backend import Backend, Changes, Database
 from streamlet.state.buffer import WriteBuffer, time_key
 from streamlet.state.builder import StoreBuilder
+from streamlet.state.expiry import observed_time
 from streamlet.state.in_memory import MemoryDatabase
 from streamlet.state.memory import StateMemory
 from streamlet.state.metadata import StoreMetadata, dump_position, load_position, position_key
@@ -47,12 +48,12 @@ class TaskState:
         self._closed = False
         for builder in builders:
             backend = databases[builder.name].family(builder.name)
-            buffer = builder.buffer(backend, memory)
+            buffer = builder.assembly().buffer(backend, memory)
             if buffer.expiry is not None:
                 buffer.expiry.load(databases[builder.name].metadata(time_key(builder.name)))
             self._backends[builder.name] = backend
             self._buffers[builder.name] = buffer
-            self._stores[builder.name] = builder.build(buffer, timestamp)
+            self._stores[builder.name] = builder.build(buffer, memory, timestamp)
             memory.store_opened()
 
     @classmethod
@@ -111,7 +112,8 @@ class TaskState:
             InvalidStateStoreError: If the task has no such store or was closed; later also by the view's methods.
         """
         self._check(name)
-        return self._builders[name].view(self._backends[name])
+        database, key = self._databases[name], time_key(name)
+        return self._builders[name].view(self._backends[name], lambda: observed_time(database.metadata(key)))
 
     # -- committing ------------------------------------------------------------------------------
     @property

@@ -11,7 +11,7 @@ class TimeIndex:
     It may name entries that are gone, and never misses one that is there.
 
     Args:
-        bucket_ms: Length of a bucket (ms); a segment is a multiple of it.
+        bucket_ms: Length of a bucket (ms).
         floor: First time that is covered (ms).
         limit: Number of entries beyond which the oldest buckets are dropped, and the floor rises.
     """
