@@ -38,8 +38,7 @@ class Materialized(Generic[VM]):
         in_memory: Keep the data in memory instead of in RocksDB.
         logging: Keep a changelog, from which the store is restored elsewhere.
         immutable_values: A promise that no value is ever changed in place, so that the store may keep the objects
-            instead of bytes;
-            `TopologyTestDriver` checks it. Frozen classes, numbers and strings need no promise.
+            instead of bytes; `TopologyTestDriver` checks it. Frozen classes, numbers and strings need no promise.
         changelog_config: Configs of the changelog topic.
     """
 

@@ -3,20 +3,19 @@
 How to add an operator:
 
 1. Write its behaviour as a frozen `Operator` in the file of its family (one file a family): `compile(context,
-   forward)` returns the
-   closure; a ``try`` goes around the user's function only, ``context.failed`` in its ``except``, `forward` outside.
+   forward)` returns the closure; a ``try`` goes around the user's function only, ``context.failed`` in its ``except``,
+   `forward` outside.
 2. Add a thin method to `KStream`, `KTable` or the grouped class that names the step (`Plan.name`, in the order in
-   which Kafka Streams
-   counts), adds it (`Plan.add`) and returns the next stream or table with its serdes (`Serdes`), sources and
-   repartition flag.
+   which Kafka Streams counts), adds it (`Plan.add`) and returns the next stream or table with its serdes (`Serdes`),
+   sources and repartition flag.
 3. A stateful one gives the step a `PendingStore` (`materialized.py`); one that needs records of a key together calls
    `repartition.insert_repartition`; one that reads a table's values asks `TableStep.view()` for a getter, one that
-   needs old values calls
-   `TableStep.send_old_values(force=True)`; one whose inputs must have equally many partitions calls `Plan.copartition`.
+   needs old values calls `TableStep.send_old_values(force=True)`; one whose inputs must have equally many partitions
+   calls `Plan.copartition`.
 
 Between tables a record's value is a `Change` (`change.py`). What is only known once the whole program is written (who
-needs old values, which
-tables are materialised, which serdes are missing) is decided when a step is written to the topology.
+needs old values, which tables are materialised, which serdes are missing) is decided when a step is written to the
+topology.
 """
 
 from __future__ import annotations
@@ -46,8 +45,7 @@ class Step:
         parents: Steps whose records it receives.
         changes_key: Whether records behind it may have other keys than before it.
         accepts_null_keys: Whether it makes something of records without a key, so that no repartitioning before it may
-            drop them (left and
-            outer joins, KIP-962).
+            drop them (left and outer joins, KIP-962).
     """
 
     changes_key = False

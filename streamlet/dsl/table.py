@@ -27,8 +27,7 @@ class KTable(Generic[K_co, V_co]):
     """A table: for each key its latest value, updated record by record.
 
     Made by `StreamsBuilder.table`, `KStream.to_table` and aggregations. It has a store if it was given one, or if
-    something
-    behind it needs one.
+    something behind it needs one.
 
     Attributes:
         step: The step that sends its changes; for operators.

@@ -1,8 +1,7 @@
 """Timestamp extractors: where a record's time comes from.
 
 An extractor gets the record, whose timestamp is the log's, and the partition's time (the highest timestamp so far, -1
-before the
-first record). It returns milliseconds since the epoch; a negative result drops the record.
+before the first record). It returns milliseconds since the epoch; a negative result drops the record.
 """
 
 from __future__ import annotations

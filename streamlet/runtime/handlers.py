@@ -1,8 +1,7 @@
 """Exception handlers: what happens to a record that cannot be read, processed or written (KIP-1033, KIP-1034).
 
 A handler is a function ``(context, record, error) -> Response``. `record` is the log's message where bytes could not
-be read, a
-`Record` where user code raised, an `OutputRecord` where a record could not be written.
+be read, a `Record` where user code raised, an `OutputRecord` where a record could not be written.
 """
 
 from __future__ import annotations

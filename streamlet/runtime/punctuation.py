@@ -45,8 +45,7 @@ class Punctuations:
         """Schedule a callback.
 
         Stream time is aligned to the epoch: it is due as soon as there is data, then at multiples of the interval.
-        Wall-clock
-        time is due one interval from now.
+        Wall-clock time is due one interval from now.
         """
         first = 0 if self._type is PunctuationType.STREAM_TIME else now_ms + interval_ms
         entry = Punctuation(self, node, interval_ms, first, callback)

@@ -76,8 +76,7 @@ class Task:
         clock: For wall-clock punctuation.
         sensor: Told what happens.
         lag: How many records of a partition wait on the log, None: not known yet. Asked for partitions without
-            records, under
-            ``max.task.idle.ms``; default: none ever wait.
+            records, under ``max.task.idle.ms``; default: none ever wait.
         observe: Wraps the function of each processor node, given its name, for tests that look on.
 
     Attributes:

@@ -45,8 +45,7 @@ class TopologyTestDriver:
     """Runs all sub-topologies of a topology, one task each, in the calling thread.
 
     Records that are piped in are processed at once, and so is what is written to topics that the topology reads. After
-    every
-    record there is a commit. The wall clock stands still until `advance_wall_clock_time`; stream time follows the
+    every record there is a commit. The wall clock stands still until `advance_wall_clock_time`; stream time follows the
     records.
 
     ::

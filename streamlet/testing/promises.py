@@ -18,8 +18,7 @@ class PromiseChecker:
     """Looks at the stores' values whenever one operator hands over to another.
 
     The stores remember the bytes of every object they were given or gave away. When control passes from one operator
-    to the
-    next or back, an object whose bytes are other ones now was changed by the operator that ran last.
+    to the next or back, an object whose bytes are other ones now was changed by the operator that ran last.
     """
 
     def __init__(self, state: TaskState) -> None:

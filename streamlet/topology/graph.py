@@ -1,8 +1,7 @@
 """The topology: a graph of frozen nodes, checked as it grows, and cut into sub-topologies.
 
 `Topology` is also the low-level interface for those who wire processors by hand; `StreamsBuilder.build()` makes one
-with the same
-calls.
+with the same calls.
 """
 
 from __future__ import annotations

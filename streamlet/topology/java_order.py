@@ -1,8 +1,7 @@
 """The order in which Java's collections give out their elements.
 
 Kafka Streams' `describe()` iterates over hash sets, hash maps and tree sets whose sort keys change after insertion.
-Its texts can
-only be the same, character by character, if the same happens here.
+Its texts can only be the same, character by character, if the same happens here.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from streamlet import Record, StreamsBuilder, Topic, TopologyTestDriver, serdes
+from streamlet import StreamsBuilder, Topic, TopologyTestDriver, serdes
 
 IN: Topic[Any, Any] = Topic("in", serdes.json, serdes.json)
 OUT: Topic[Any, Any] = Topic("out", serdes.json, serdes.json)
@@ -23,8 +23,3 @@ def run(program: Callable[[StreamsBuilder], object], rows: Iterable[Row], **conf
         for key, value, timestamp in rows:
             source.pipe_input(key, value, timestamp)
         return [(r.key, r.value, r.timestamp) for r in sink.read_records_to_list()]
-
-
-def records(rows: Iterable[Row]) -> list[Record[Any, Any]]:
-    """Return rows as records."""
-    return [Record(*row) for row in rows]

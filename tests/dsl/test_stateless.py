@@ -97,7 +97,6 @@ def test_chains_do_what_plain_python_does(names: list[str], rows: list[Row]) -> 
     expected: list[Row] = []
     for row in rows:
         made = [row]
-        # the one key-changing operator before `to_table` repartitions, which drops null keys as the table does
         for name in names:
             made = [result for each in made for result in LINKS[name][1](each)]
         expected.extend(made)
