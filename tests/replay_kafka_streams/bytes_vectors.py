@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -11,8 +12,7 @@ from confluent_kafka import murmur2
 
 from streamlet import serdes
 from streamlet.records import Window, Windowed
-from streamlet.state import StateMemory, Stores, ValueAndTimestamp
-from streamlet.state.in_memory import MemoryBackend
+from streamlet.state import StateMemory, Stores, TaskState, ValueAndTimestamp
 from tests.replay_kafka_streams import api
 from tests.replay_kafka_streams.verdict import DifferentError, OutOfScopeError
 
@@ -62,26 +62,63 @@ def _murmur2(given: str) -> int:
     return int(murmur2(given.encode(), 2**31 - 1))
 
 
+@contextmanager
+def _store(builder: Any) -> Iterator[tuple[Any, TaskState]]:
+    state = TaskState.open([builder], directory=None, memory=StateMemory(2**20), timestamp=lambda: 0)
+    try:
+        yield state.store(builder.name), state
+    finally:
+        state.close()
+
+
+def _changelog_keys(state: TaskState) -> list[bytes]:
+    return [record.key for _, records in state.changes() for record in records]
+
+
 def _timestamped(given: str) -> bytes:
-    """Put a row into a store of a table, and see what its backend is given."""
+    """Put a row into a table's store, and see how it lies behind it."""
     text, values = _parts(given)
     builder = Stores.timestamped_key_value("table", serdes.bytes_, serdes.bytes_, in_memory=True)
-    buffer = builder.buffer(MemoryBackend("table"), StateMemory(2**20))
-    store = builder.build(buffer, lambda: 0)
-    store.put(b"key", ValueAndTimestamp(text.encode(), int(values["ts"])))
-    ((_key, stored),) = buffer.changes().entries
+    with _store(builder) as (store, state):
+        store.put(b"key", ValueAndTimestamp(text.encode(), int(values["ts"])))
+        list(state.changes())
+        state.commit({})
+        (database,) = state._by_database()  # the tests of the layout may look behind the curtain
+        stored = database.family("table").get(b"key")
     assert stored is not None
     return stored
 
 
 def _window_key(given: str) -> bytes:
     text, values = _parts(given)
-    return bytes(api.need("window_key")(text.encode(), int(values["start"]), int(values["seq"])))
+    start, sequence = int(values["start"]), int(values["seq"])
+    length = timedelta(days=365)
+    builder = Stores.window(
+        "windows", serdes.bytes_, serdes.bytes_, retention=length, window_size=length, retain_duplicates=sequence > 0
+    )
+    with _store(builder) as (store, state):
+        for _ in range(sequence + 1):
+            store.put(text.encode(), b"value", start)
+        keys = _changelog_keys(state)
+    return next((key for key in keys if int.from_bytes(key[-4:], "big") == sequence), keys[-1])
 
 
 def _session_key(given: str) -> bytes:
     text, values = _parts(given)
-    return bytes(api.need("session_key")(text.encode(), int(values["start"]), int(values["end"])))
+    builder = Stores.session("sessions", serdes.bytes_, serdes.bytes_, retention=timedelta(days=365))
+    with _store(builder) as (store, state):
+        store.put(Windowed(text.encode(), Window(int(values["start"]), int(values["end"]))), b"value")
+        (key,) = _changelog_keys(state)
+    return key
+
+
+def _outer_join_key(given: str) -> bytes:
+    text, values = _parts(given)
+    builder = Stores.outer_join("unmatched", serdes.bytes_, serdes.bytes_, serdes.bytes_)
+    with _store(builder) as (store, state):
+        store.put(int(values["ts"]), values["left"] == "true", text.encode(), b"value")
+        (key,) = _changelog_keys(state)
+    return key
 
 
 def _time_windowed(given: str) -> bytes:
@@ -117,6 +154,7 @@ _KINDS: dict[str, Callable[[str], Any]] = {
     "session_key": _session_key,
     "timewindowed_serde_key": _time_windowed,
     "sessionwindowed_serde_key": _session_windowed,
+    "outer_join_store_key": _outer_join_key,
     "change": _change,
 }
 
