@@ -52,8 +52,9 @@ class Segmented:
     def of_key(self, key: bytes, first: int, last: int, *, reverse: bool = False) -> Found:
         """Iterate over the entries of a key from time `first` to `last`, both included, in the order of time."""
         length = SEGMENT_BYTES + len(key) + self._behind_key
+        first = max(first, 0)
         numbers = range(first // self.segment_ms, last // self.segment_ms + 1) if first <= last else range(0)
-        low, high = key + _TIME.pack(max(first, 0)), key + _TIME.pack(max(last + 1, 0))
+        low, high = key + _TIME.pack(first), key + _TIME.pack(max(last + 1, 0))
         scans = [
             self.entries.scan(_TIME.pack(number) + low, _TIME.pack(number) + high, reverse=reverse)
             for number in (reversed(numbers) if reverse else numbers)
@@ -63,8 +64,9 @@ class Segmented:
     def of_range(self, low: bytes | None, high: bytes | None, first: int, last: int, *, reverse: bool = False) -> Found:
         """Iterate over the entries of keys from `low` to `high` and times from `first` to `last`, all included.
 
-        They come segment by segment, in a segment by key, and of each key by time.
+        They come segment by segment, and in a segment in the order of the bytes of key and time together.
         """
+        first = max(first, 0)
         numbers = range(first // self.segment_ms, last // self.segment_ms + 1) if first <= last else range(0)
         scans = [
             self.entries.scan(_TIME.pack(number) + (low or b""), _TIME.pack(number + 1), reverse=reverse)
@@ -130,6 +132,7 @@ class IndexedSegments(Segmented):
 
     def _split(self, key: bytes, first: int, last: int, *, reverse: bool = False) -> tuple[Found | None, list[bytes]]:
         """Return a scan of what is older than the index, and the keys that the index has."""
+        first = max(first, 0)
         index = self.index
         if index is None:
             limit = max(1_000, self._memory.entries_bytes // _INDEXED_BYTES)

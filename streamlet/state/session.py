@@ -98,8 +98,8 @@ class SessionReads(Generic[K, V]):
     def fetch_session(self, key: K, start: int, end: int) -> V | None:
         """Return the aggregate of one session (times in ms), or None."""
         data = self._keys.encode(key)
-        oldest, _ = self._span()
-        if end < oldest or start < 0:
+        oldest, latest = self._span()
+        if not oldest <= end <= latest or not 0 <= start <= end:
             return None
         entry = self._segments.entries.find(self._segments.local(data, end, _START.pack(start)))
         return None if entry is None or entry[0] is None else cast("V", self._values.show(entry))

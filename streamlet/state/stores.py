@@ -134,7 +134,7 @@ class Stores:
         immutable_values: bool = False,
         changelog_config: Mapping[str, str] | None = None,
     ) -> StoreBuilder[TimestampedWindowStore[K, V]]:
-        """Declare a window store whose values carry a timestamp; what windowed aggregations are kept in. See `window`."""
+        """Declare a window store with timestamped values; what windowed aggregations are kept in. See `window`."""
         retention_ms, size_ms = _durations(name, retention, window_size)
         return StoreBuilder(
             name=name,
@@ -187,7 +187,7 @@ class Stores:
         immutable_values: bool = False,
         changelog_config: Mapping[str, str] | None = None,
     ) -> StoreBuilder[VersionedKeyValueStore[K, V]]:
-        """Declare a versioned store (KIP-889), which can be asked for the time of `history_retention` back, of stream time."""
+        """Declare a versioned store (KIP-889) that remembers versions for `history_retention` of stream time."""
         retention_ms, _ = _durations(name, history_retention, timedelta(0))
         return StoreBuilder(
             name=name,

@@ -112,7 +112,8 @@ class WindowReads(Generic[K, V]):
 
     def _get(self, key: K, time: int) -> V | None:
         data = self._keys.encode(key)
-        if time < self._span()[0]:
+        oldest, latest = self._span()
+        if not oldest <= time <= latest:
             return None
         entry = self._segments.entries.find(self._segments.local(data, time, bytes(SEQUENCE_BYTES)))
         return None if entry is None or entry[0] is None else cast("V", self._values.show(entry))
@@ -234,7 +235,7 @@ class WindowStore(WindowReads[K, V]):
 
         def fast_get(key: K, start: int) -> Entry | None:
             data = encode(key)
-            if start <= expiry.observed - retention:
+            if start > expiry.observed or start <= expiry.observed - retention or start < 0:
                 return None
             prefix, suffix = parts.get(start) or parts_of(start)
             entry = buffer.find(prefix + data + suffix)
@@ -244,14 +245,14 @@ class WindowStore(WindowReads[K, V]):
 
         def fast_put(key: K, start: int, value: Any, timestamp: int) -> bool:
             data = encode(key)
+            if value is None and retain_duplicates:
+                return True
             prefix, suffix = parts.get(start) or parts_of(start)
             if start > expiry.observed:
                 expiry.observed = start
             elif start <= expiry.observed - retention:
                 return False
             if retain_duplicates:
-                if value is None:
-                    return True
                 expiry.sequence = (expiry.sequence + 1) & _MAX_SEQUENCE
                 suffix = _SUFFIX.pack(start, expiry.sequence)
             local = prefix + data + suffix

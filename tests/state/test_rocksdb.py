@@ -1,4 +1,4 @@
-"""What rocksdict 0.3.29 does that nobody would expect; where it changes, `streamlet/state/rocksdb.py` may change too."""
+"""What rocksdict 0.3.29 does that nobody would expect; if it changes, `streamlet/state/rocksdb.py` may change too."""
 
 from __future__ import annotations
 
