@@ -73,9 +73,8 @@ def settle(
     if response.result is Result.CONTINUE:
         return False
     cause = error_of(error)
-    raise ProductionError(
-        f"topic {record.topic} refused a record ({context}): {cause.name()}: {cause.str()}"
-    ) from error
+    where = context if context.topic is not None else f"node {context.node}, task {context.task}"
+    raise ProductionError(f"topic {record.topic} refused a record ({where}): {cause.name()}: {cause.str()}") from error
 
 
 def count_dropped(sensor: Sensor, context: ErrorContext) -> None:

@@ -68,7 +68,11 @@ class LogUnderTest:
         assert not errors, errors
 
     def read(
-        self, topic: str, until: Callable[[list[Any]], bool], timeout: float = TIMEOUT, isolation: str = "read_committed"
+        self,
+        topic: str,
+        until: Callable[[list[Any]], bool],
+        timeout: float = TIMEOUT,
+        isolation: str = "read_committed",
     ) -> list[Any]:
         """Read a topic from its beginning until the messages are enough."""
         consumer = self.supplier.consumer(
@@ -211,6 +215,14 @@ def running(topology: Topology, config: Mapping[str, Any], **options: Any) -> Ka
         app.close()
         raise
     return app
+
+
+def eventually(condition: Callable[[], bool], timeout: float = TIMEOUT) -> None:
+    """Wait for what nobody announces."""
+    deadline, pause = monotonic() + timeout, threading.Event()
+    while not condition():
+        assert monotonic() < deadline, "it did not happen in time"
+        pause.wait(0.02)
 
 
 def text(value: bytes | None) -> Any:

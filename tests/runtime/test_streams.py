@@ -26,7 +26,7 @@ from streamlet.runtime.start import start, start_async
 from streamlet.runtime.streams import KafkaStreams, StreamThreadExceptionResponse
 from streamlet.topic import Topic
 from streamlet.topology import Topology
-from tests.runtime.harness import TIMEOUT, LogUnderTest, Recorder, States, running, word_count
+from tests.runtime.harness import TIMEOUT, LogUnderTest, Recorder, States, eventually, running, word_count
 
 
 def test_counts_words(log: LogUnderTest, guarantee: str) -> None:
@@ -115,7 +115,7 @@ def test_queries_show_committed_state_from_any_thread(embedded: LogUnderTest) ->
 
 def test_missing_source_topics_are_named(kafka: LogUnderTest) -> None:
     app = KafkaStreams(word_count(kafka), kafka.config())
-    with pytest.raises(MissingSourceTopicError, match=f"'{kafka.name('lines')}' .read by KSTREAM-SOURCE-0000000000"):
+    with pytest.raises(MissingSourceTopicError, match=rf"'{kafka.name('lines')}' \(read by KSTREAM-SOURCE-0000000000"):
         app.start()
     assert app.state is State.ERROR
     kafka.create("lines")
@@ -307,9 +307,8 @@ def test_one_thread_shuts_the_whole_application_down(log: LogUnderTest) -> None:
 def test_two_threads_share_the_tasks(log: LogUnderTest, guarantee: str) -> None:
     log.create("lines", 4)
     log.create("counts", 4)
-    sensor = Recorder()
-    with running(word_count(log), log.config(guarantee=guarantee, num_stream_threads=2), sensor=sensor) as app:
-        sensor.wait_for(lambda _: sorted(len(t.active_tasks) for t in app.metadata_for_local_threads()) == [4, 4])
+    with running(word_count(log), log.config(guarantee=guarantee, num_stream_threads=2)) as app:
+        eventually(lambda: sorted(len(t.active_tasks) for t in app.metadata_for_local_threads()) == [4, 4])
         log.write("lines", [(f"{n}", f"w{n % 9}") for n in range(900)])
         log.await_counts("counts", {f"w{n}": 100 for n in range(9)})
 

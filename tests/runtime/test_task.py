@@ -32,7 +32,7 @@ from streamlet import (
 )
 from streamlet.config import StreamsConfig
 from streamlet.metrics import Counters
-from streamlet.runtime.queue import decode_partition_time, encode_partition_time
+from streamlet.runtime.times import decode_times, encode_times, number_id
 from streamlet.runtime.task import Task
 from streamlet.state import StateMemory, TaskState
 from streamlet.testing.messages import TestMessage
@@ -173,24 +173,25 @@ def test_never_waiting() -> None:
     assert bench.task.process(10) == 1
 
 
-@given(st.integers(-1, 2**62))
-def test_partition_time_survives_in_metadata(time: int) -> None:
-    assert decode_partition_time(encode_partition_time(time)) == time
+@given(st.integers(-1, 2**62), st.dictionaries(st.text(), st.integers(0, 2**62), max_size=5))
+def test_times_survive_in_metadata(time: int, named: dict[str, int]) -> None:
+    numbers = {number_id(name): value for name, value in named.items()}
+    assert decode_times(encode_times(time, numbers)) == (time, numbers)
 
 
 @pytest.mark.parametrize("metadata", [None, "", "not base64!", "AA=="])
 def test_strange_metadata_says_nothing(metadata: str | None) -> None:
-    assert decode_partition_time(metadata) == -1
+    assert decode_times(metadata) == (-1, {})
 
 
 def test_stream_time_is_restored_and_committed() -> None:
-    bench = Bench(pass_through("a"), [("a", 0)], times={("a", 0): encode_partition_time(50)})
+    bench = Bench(pass_through("a"), [("a", 0)], times={("a", 0): encode_times(50, {})})
     assert bench.task.stream_time == 50
     bench.add("a", 7)
     bench.task.process(1)
     assert bench.task.stream_time == 50
     (offset,) = bench.task.consumed().values()
-    assert (offset.offset, decode_partition_time(offset.metadata)) == (1, 50)
+    assert (offset.offset, decode_times(offset.metadata)) == (1, (50, {}))
 
 
 class Ticks(Processor[Any, Any, Any, Any]):
