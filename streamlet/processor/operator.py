@@ -17,6 +17,19 @@ Forward: TypeAlias = Callable[[Any, Any, int, Headers], None]
 """What flows between nodes: ``(key, value, timestamp, headers)``. Between table nodes the value is a `Change`."""
 
 
+class Remembered:
+    """A number of a node's own that outlives the process: see `NodeContext.remember`.
+
+    Attributes:
+        value: The number; -1 if none was remembered.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: int = -1) -> None:
+        self.value = value
+
+
 class NodeContext(Protocol):
     """What a node sees of its task while it is compiled, and may keep for later."""
 
@@ -63,6 +76,19 @@ class NodeContext(Protocol):
 
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Call `callback` at the start of every commit; it may still forward (record caches do)."""
+
+    def on_rewind(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after an abort, when stores show committed state again, or will before the next record.
+
+        What a node holds in memory beside its stores has to go back with them.
+        """
+
+    def remember(self, name: str) -> Remembered:
+        """Return a number that is committed with the offsets, is there again after a restart and goes back on an abort.
+
+        For times that only grow (the stream time a node has observed, how far it has emitted): of several partitions'
+        metadata the highest is taken. `name` is the node's own, like ``stream-time``; the same name gives the same object.
+        """
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the task is closed, in reverse order of registration."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamlet.errors import ControlError, TopologyError
 from streamlet.processor.api import Cancellable, PunctuationType
-from streamlet.processor.operator import Forward
+from streamlet.processor.operator import Forward, Remembered
 from streamlet.records import Headers, RecordMetadata, TaskId
 from streamlet.topology.graph import SubTopology
 from streamlet.topology.nodes import Node, ProcessorNode, SinkNode, SourceNode
@@ -70,6 +70,12 @@ class TaskNodeContext:
 
     def on_commit(self, callback: Callable[[], None]) -> None:
         self._task.on_commit(callback)
+
+    def on_rewind(self, callback: Callable[[], None]) -> None:
+        self._task.on_rewind(callback)
+
+    def remember(self, name: str) -> Remembered:
+        return self._task.remember(f"{self.node}/{name}")
 
     def on_close(self, callback: Callable[[], None]) -> None:
         self._task.on_close(callback)

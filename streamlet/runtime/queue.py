@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -81,31 +79,9 @@ class TaskOffset:
     Attributes:
         offset: The next record to be read.
         leader_epoch: Leader epoch of the record before it, if the log told.
-        metadata: The partition's time, as text.
+        metadata: The partition's time and what nodes remember, as text: see `streamlet.runtime.times`.
     """
 
     offset: int
     leader_epoch: int | None
     metadata: str
-
-
-_FORMAT = struct.Struct(">bq")
-_VERSION = 1
-
-
-def encode_partition_time(partition_time: int) -> str:
-    """Return the metadata that carries a partition's time: base64 of a version byte and eight bytes, as Kafka Streams
-    writes it."""
-    return base64.b64encode(_FORMAT.pack(_VERSION, partition_time)).decode()
-
-
-def decode_partition_time(metadata: str | None) -> int:
-    """Return the partition's time that a metadata text carries, -1 if it carries none."""
-    if not metadata:
-        return -1
-    try:
-        data = base64.b64decode(metadata, validate=True)
-        version, partition_time = _FORMAT.unpack_from(data)
-    except (ValueError, struct.error):
-        return -1
-    return int(partition_time) if version >= _VERSION else -1

@@ -24,13 +24,14 @@ from streamlet.config import StreamsConfig
 from streamlet.errors import ControlError, TaskError, TopologyError
 from streamlet.metrics import Sensor
 from streamlet.processor.api import Cancellable, PunctuationType
-from streamlet.processor.operator import Forward
+from streamlet.processor.operator import Forward, Remembered
 from streamlet.records import Headers, Record, RecordMetadata, TaskId
 from streamlet.runtime.compile import compile_sub_topology
 from streamlet.runtime.dropped import DroppedRecords
 from streamlet.runtime.handlers import ErrorContext, ExceptionHandler, OutputRecord, Response, Result, ask, log_and_fail
 from streamlet.runtime.punctuation import Punctuation, Punctuations
-from streamlet.runtime.queue import Head, Message, RecordQueue, TaskOffset, decode_partition_time, encode_partition_time
+from streamlet.runtime.queue import Head, Message, RecordQueue, TaskOffset
+from streamlet.runtime.times import decode_times, encode_times, number_id
 from streamlet.time import Clock
 from streamlet.topology.graph import SubTopology
 from streamlet.topology.nodes import SourceNode, internal_name
@@ -119,6 +120,9 @@ class Task:
         self._wall_punctuations = Punctuations(PunctuationType.WALL_CLOCK_TIME)
         self._on_commit: list[Callable[[], None]] = []
         self._on_close: list[Callable[[], None]] = []
+        self._on_rewind: list[Callable[[], None]] = []
+        self._remembered: dict[bytes, Remembered] = {}
+        self._restored: dict[bytes, int] = {}
         self._snapshot: _Snapshot | None = None
         self._dropped = DroppedRecords(task_id, sensor, clock)
 
@@ -427,6 +431,15 @@ class Task:
         """Have a callback called at the start of each commit; nodes nearer to the source first."""
         self._on_commit.insert(0, callback)  # nodes are compiled leaves first
 
+    def on_rewind(self, callback: Callable[[], None]) -> None:
+        """Have a callback called by `rewind`."""
+        self._on_rewind.append(callback)
+
+    def remember(self, name: str) -> Remembered:
+        """Return a number that is committed with the offsets; see `NodeContext.remember`."""
+        number = number_id(name)
+        return self._remembered.setdefault(number, Remembered(self._restored.get(number, -1)))
+
     def on_close(self, callback: Callable[[], None]) -> None:
         """Have a callback called by `close`, the last one first."""
         self._on_close.append(callback)
@@ -439,9 +452,10 @@ class Task:
     def consumed(self) -> dict[tuple[str, int], TaskOffset]:
         """Return what to commit, for each partition of which records were processed since the last restart or
         rewind."""
+        numbers = {name: number.value for name, number in self._remembered.items() if number.value >= 0}
         return {
             key: TaskOffset(
-                queue.last.offset() + 1, queue.last.leader_epoch(), encode_partition_time(queue.partition_time)
+                queue.last.offset() + 1, queue.last.leader_epoch(), encode_times(queue.partition_time, numbers)
             )
             for key, queue in self._queues.items()
             if queue.last is not None
@@ -460,10 +474,15 @@ class Task:
         self.commit_requested = False
         if self._snapshot is not None:
             self._snapshot.apply(self, self._queues)
+        for callback in self._on_rewind:
+            callback()
 
     def restore_time(self, partition: tuple[str, int], metadata: str | None) -> None:
-        """Take the partition's time from the metadata of its committed offset; before `initialize`."""
-        self._times[partition] = decode_partition_time(metadata)
+        """Take the partition's time, and what nodes remember, from the metadata of its committed offset; before
+        `initialize`."""
+        self._times[partition], numbers = decode_times(metadata)
+        for name, value in numbers.items():
+            self._restored[name] = max(self._restored.get(name, -1), value)
         self.stream_time = max(self.stream_time, self._times[partition])
 
     def _take_snapshot(self) -> None:
@@ -472,6 +491,7 @@ class Task:
             {key: (queue.last, queue.partition_time) for key, queue in self._queues.items()},
             self._stream_punctuations.snapshot(),
             self._wall_punctuations.snapshot(),
+            {name: number.value for name, number in self._remembered.items()},
         )
 
     # --- for nodes --------------------------------------------------------------------------------------------------
@@ -562,6 +582,7 @@ class _Snapshot:
     queues: Mapping[tuple[str, int], tuple[Message | None, int]]
     stream_punctuations: tuple[tuple[Punctuation, int], ...]
     wall_punctuations: tuple[tuple[Punctuation, int], ...]
+    remembered: Mapping[bytes, int]
 
     def apply(self, task: Task, queues: Mapping[tuple[str, int], RecordQueue]) -> None:
         task.stream_time = self.stream_time
@@ -569,3 +590,5 @@ class _Snapshot:
             queue.last, queue.partition_time = self.queues.get(key, (None, -1))
         task._stream_punctuations.restore(self.stream_punctuations)
         task._wall_punctuations.restore(self.wall_punctuations)
+        for name, number in task._remembered.items():
+            number.value = self.remembered.get(name, -1)

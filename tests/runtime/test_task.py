@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,11 +33,14 @@ from streamlet import (
 )
 from streamlet.config import StreamsConfig
 from streamlet.metrics import Counters
-from streamlet.runtime.times import decode_times, encode_times, number_id
+from streamlet.processor.operator import Forward, NodeContext, Operator
+from streamlet.records import Headers
 from streamlet.runtime.task import Task
+from streamlet.runtime.times import decode_times, encode_times, number_id
 from streamlet.state import StateMemory, TaskState
 from streamlet.testing.messages import TestMessage
 from streamlet.time import ManualClock
+from streamlet.topology.nodes import ProcessorNode
 from tests.dsl.support import IN, OUT
 
 Sent = tuple[str, bytes | None, bytes | None, int]
@@ -192,6 +196,53 @@ def test_stream_time_is_restored_and_committed() -> None:
     assert bench.task.stream_time == 50
     (offset,) = bench.task.consumed().values()
     assert (offset.offset, decode_times(offset.metadata)) == (1, (50, {}))
+
+
+@frozen
+class Remembering(Operator):
+    """Sends the highest timestamp it has seen, and counts how often it was told to go back."""
+
+    def compile(self, context: NodeContext, forward: Forward) -> Forward:
+        highest = context.remember("highest")
+        rewinds = [0]
+
+        def rewound() -> None:
+            rewinds[0] += 1
+
+        context.on_rewind(rewound)
+
+        def process(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
+            highest.value = max(highest.value, timestamp)
+            forward(key, [highest.value, rewinds[0]], timestamp, headers)
+
+        return process
+
+
+def remembering() -> Topology:
+    topology = Topology()
+    topology.add_source("source", IN)
+    topology.add_node(ProcessorNode("remembering", Remembering(), ("source",)))
+    topology.add_sink("sink", Topic("out", serdes.json, serdes.json), "remembering")
+    return topology
+
+
+def test_what_a_node_remembers_goes_back_and_survives() -> None:
+    bench = Bench(remembering(), [(IN.name, 0)])
+    bench.add(IN.name, 50)
+    bench.task.process(1)
+    (committed,) = bench.task.consumed().values()
+    bench.task.committed()
+    bench.add(IN.name, 90)
+    bench.task.process(1)
+    bench.task.rewind()
+    bench.add(IN.name, 10)
+    bench.task.process(1)
+    assert [value for _, _, value, _ in bench.collector.sent] == [b"[50,0]", b"[90,0]", b"[50,1]"]
+
+    restarted = Bench(remembering(), [(IN.name, 0)], times={(IN.name, 0): committed.metadata})
+    restarted.add(IN.name, 20)
+    restarted.task.process(1)
+    assert [value for _, _, value, _ in restarted.collector.sent] == [b"[50,0]"]
 
 
 class Ticks(Processor[Any, Any, Any, Any]):
