@@ -1,7 +1,7 @@
 """6. The same breakfast over topics: a manager that follows plans, workers that do tasks, a client that asks for it.
 
-Here all three are in one process. In earnest each is a process of its own, as many as you like of each, with the address
-of a cluster: the manager and the workers are applications of streamlet like any other.
+Here all three are in one process. In earnest each is a process of its own, as many as you like of each, with the
+address of a cluster: the manager and the workers are applications of streamlet like any other.
 """
 
 import sys
@@ -10,7 +10,18 @@ from datetime import timedelta
 from typing import Any
 
 from examples.support import create_topics
-from spigot_topologies import WorkflowClient, default_builder, get, parallel, serial, start, stop, task, topic_cfg
+from spigot_topologies import (
+    WorkflowClient,
+    WorkflowView,
+    default_builder,
+    get,
+    parallel,
+    serial,
+    start,
+    stop,
+    task,
+    topic_cfg,
+)
 
 WORKFLOWS = topic_cfg("breakfast-workflows")
 TASKS = topic_cfg("breakfast-tasks")
@@ -41,15 +52,15 @@ class Kitchen:
 class Waiter:
     """Told how each workflow goes; what it returns goes to the event topic."""
 
-    def on_create(self, ctx: Any, workflow: Any) -> Any:
+    def on_create(self, ctx: Any, workflow: WorkflowView) -> Any:
         """The first tasks are on their way."""
         return {"order": "taken", "table": ctx["table"]}
 
-    def on_update(self, ctx: Any, workflow: Any) -> Any:
+    def on_update(self, ctx: Any, workflow: WorkflowView) -> Any:
         """A task has ended."""
         return {"order": "under way", "table": ctx["table"]}
 
-    def on_complete(self, ctx: Any, workflow: Any) -> Any:
+    def on_complete(self, ctx: Any, workflow: WorkflowView) -> Any:
         """All is done."""
         return {"order": "served", "table": ctx["table"], "served": workflow.scope["?served"]}
 

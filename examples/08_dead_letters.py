@@ -36,8 +36,11 @@ def main(address: str = "embedded:") -> None:
         for record in read(address, FAHRENHEIT, count=2):
             print(f"{record.key}: {record.value:.0f} °F")
         for record in read(address, DEAD, count=2):
-            headers = {name.removeprefix("__streams.errors."): value.decode() for name, value in record.headers if value}
-            print(f"dead: {record.value.decode()}, offset {headers['offset']} of {headers['topic']}: {headers['exception']}")
+            headers = {
+                name.removeprefix("__streams.errors."): value.decode() for name, value in record.headers if value
+            }
+            where = f"offset {headers['offset']} of {headers['topic']}"
+            print(f"dead: {record.value.decode()}, {where}: {headers['exception']}")
 
 
 if __name__ == "__main__":

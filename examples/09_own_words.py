@@ -6,7 +6,7 @@
 
 from typing import Any
 
-from spigot_topologies import get, run, serialize, serial, task
+from spigot_topologies import get, run, serial, serialize, task
 from spigot_topologies.plan import Arity, Shape
 from spigot_topologies.workflow import DEFAULT, Directive, Progress, Verdict
 

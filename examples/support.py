@@ -11,7 +11,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import NewTopic
+from confluent_kafka.cimpl import NewTopic
 
 from streamlet import Record, Topic
 from streamlet.clients import supplier_for

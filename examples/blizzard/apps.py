@@ -15,9 +15,12 @@ from attrs import frozen
 from examples.blizzard import report
 from examples.blizzard.ledger import Ledger
 from examples.blizzard.workflow import Agent, Desk
+from examples.support import create_topics
 from spigot_topologies import default_builder, start, topic_cfg
 from streamlet import KafkaStreams
 from streamlet import start as start_streams
+
+PARTITIONS = 4
 
 
 @frozen
@@ -76,10 +79,17 @@ class Setting:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What every process of the demo is told."""
-    parser.add_argument("--brokers", metavar="ADDRESS", help="a cluster, host:port,...; default: an embedded log in DIR")
+    parser.add_argument(
+        "--brokers", metavar="ADDRESS", help="a cluster, host:port,...; default: an embedded log in DIR"
+    )
     parser.add_argument("--dir", help="directory of the log, the ledger and local state")
     parser.add_argument("--name", default="blizzard", help="prefix of topics and applications (default: %(default)s)")
     parser.add_argument("--instance", default="1", help="tells processes of one part apart that share DIR")
+
+
+def make_topics(setting: Setting) -> None:
+    """Make the topics, whichever process comes first."""
+    create_topics(setting.brokers, [setting.workflows.name, setting.tasks.name, setting.events.name], PARTITIONS)
 
 
 def start_manager(setting: Setting) -> KafkaStreams:
@@ -99,7 +109,9 @@ def start_manager(setting: Setting) -> KafkaStreams:
 
 def start_worker(setting: Setting, ledger: Ledger) -> KafkaStreams:
     """Start what does the tasks."""
-    logging.getLogger("spigot_topologies").setLevel(logging.ERROR)  # that a task fails for want of seats is no news here
+    logging.getLogger("spigot_topologies").setLevel(
+        logging.ERROR
+    )  # that a task fails for want of seats is no news here
     topology = (
         default_builder()
         .with_task_topology(handler=Agent(ledger), task_topic_cfg=setting.tasks, workflow_topic_cfg=setting.workflows)

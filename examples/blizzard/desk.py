@@ -71,7 +71,8 @@ def bookings(flight: Flight) -> list[Booking]:
 def allot(schedule: Mapping[str, Flight]) -> dict[str, tuple[Block, ...]]:
     """The seats that each cancelled flight may use, by its key; at most one for each passenger.
 
-    The flight that should have left first chooses first, and takes the free seats of the next flights to its destination.
+    The flight that should have left first chooses first: it takes the free seats of the next flights to its
+    destination.
     """
     in_order = sorted(schedule.values(), key=lambda flight: (flight.departs, flight.key))
     operating: defaultdict[str, list[Flight]] = defaultdict(list)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from attrs import frozen
 
@@ -92,7 +92,7 @@ class Ledger:
         rows = self._rows("SELECT cancelled, passenger, flight, seat FROM ledger ORDER BY cancelled, passenger")
         return [(cancelled, Entry(passenger, flight, seat)) for cancelled, passenger, flight, seat in rows]
 
-    def _rows(self, query: str) -> list[tuple]:
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._connection.execute(query).fetchall()
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from examples.blizzard.apps import Setting, add_arguments, start_manager
+from examples.blizzard.apps import Setting, add_arguments, make_topics, start_manager
 
 
 def main() -> None:
@@ -12,7 +12,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.dir is None:
         parser.error("--dir is needed: the directory that all processes of the demo share")
-    with start_manager(Setting.of(arguments)) as app:
+    setting = Setting.of(arguments)
+    make_topics(setting)
+    with start_manager(setting) as app:
         print("the manager runs", flush=True)
         app.wait()
 

@@ -22,14 +22,16 @@ class Progress:
         self._total = total
         self._began = time.monotonic()
         self._next_line = 0.0
+        self._shown = -1
         self._in_place = sys.stderr.isatty()
 
     def show(self, done: int) -> None:
         """Show that so many are done."""
         seconds = time.monotonic() - self._began
-        if not self._in_place and done < self._total and seconds < self._next_line:
+        if not self._in_place and (done == self._shown or (done < self._total and seconds < self._next_line)):
             return
         self._next_line = seconds + SECONDS_BETWEEN_LINES
+        self._shown = done
         filled = WIDTH * done // max(self._total, 1)
         bar = "#" * filled + "." * (WIDTH - filled)
         text = f"[{bar}] {done:,} of {self._total:,} {self._what}, {seconds:.0f} s"

@@ -137,7 +137,6 @@ def text(report: Report) -> str:
 
 
 def _line(day: str, name: str, totals: Totals) -> str:
-    return (
-        f"{day:12}{name:28}{totals.flights:9,}{totals.passengers:12,}{totals.rebooked:10,}{totals.stranded:10,}"
-        + (f"   {totals.failed} failed!" if totals.failed else "")
+    return f"{day:12}{name:28}{totals.flights:9,}{totals.passengers:12,}{totals.rebooked:10,}{totals.stranded:10,}" + (
+        f"   {totals.failed} failed!" if totals.failed else ""
     )

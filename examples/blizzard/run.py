@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 from examples.blizzard import desk, flights, report, workflow
-from examples.blizzard.apps import Setting, add_arguments, start_manager, start_report, start_worker
+from examples.blizzard.apps import Setting, add_arguments, make_topics, start_manager, start_report
 from examples.blizzard.flights import Flight
 from examples.blizzard.ledger import Ledger
 from examples.blizzard.progress import Progress
 from examples.blizzard.report import Report
-from examples.support import create_topics
 from spigot_topologies import WorkflowClient
 from streamlet import InvalidStateStoreError, KafkaStreams
 
 LONGEST_STANDSTILL = timedelta(minutes=2)
-PARTITIONS = 4
 
 ON_A_CLUSTER = """\
-The same on a cluster: give its address. A cluster of three brokers for a try, in another terminal (needs Java and Maven):
+The same on a cluster: give its address. Three brokers for a try, in another terminal (needs Java and Maven):
     make kafka && .venv/bin/python -m tests.kafka.cluster --brokers 3
     .venv/bin/python -m examples.demo --brokers localhost:PORT
 With processes of their own, all with the same --dir and --brokers:
@@ -39,7 +38,7 @@ With processes of their own, all with the same --dir and --brokers:
 
 
 class StandstillError(Exception):
-    """Nothing has happened for too long."""
+    """Nothing happens any more."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,12 +89,13 @@ def rebook(setting: Setting, cancelled: Sequence[Flight], ledger: Ledger, *, els
     Raises:
         StandstillError: Nothing has happened for minutes.
     """
-    create_topics(setting.brokers, [topic.name for topic in (setting.workflows, setting.tasks, setting.events)], PARTITIONS)
+    make_topics(setting)
     with contextlib.ExitStack() as stack:
         reporter = stack.enter_context(start_report(setting))
         apps = [reporter]
+        worker = None
         if not elsewhere:
-            apps.append(stack.enter_context(start_worker(setting, ledger)))
+            worker = stack.enter_context(_worker(setting))
             apps.append(stack.enter_context(start_manager(setting)))
         with WorkflowClient(
             {"brokers": setting.brokers}, workflow_topic_cfg=setting.workflows, event_topic_cfg=setting.events
@@ -105,11 +105,27 @@ def rebook(setting: Setting, cancelled: Sequence[Flight], ledger: Ledger, *, els
                     workflow.PLAN, scope=workflow.scope(flight), workflow_id=workflow.workflow_id(flight), confirm=False
                 )
             client.flush()
-        return _wait(cancelled, ledger, reporter, apps)
+        return _wait(cancelled, ledger, reporter, apps, worker)
+
+
+@contextlib.contextmanager
+def _worker(setting: Setting) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker in a process of its own: the second core has something to do too. It ends when this one does."""
+    arguments = ["--brokers", setting.brokers, "--dir", str(setting.directory), "--name", setting.name]
+    command = [sys.executable, "-m", "examples.blizzard.worker", "--child", "--instance", setting.instance, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 def _wait(
-    cancelled: Sequence[Flight], ledger: Ledger, reporter: KafkaStreams, apps: Sequence[KafkaStreams]
+    cancelled: Sequence[Flight],
+    ledger: Ledger,
+    reporter: KafkaStreams,
+    apps: Sequence[KafkaStreams],
+    worker: subprocess.Popen[bytes] | None,
 ) -> Report:
     progress = Progress("passengers", sum(flight.passengers for flight in cancelled))
     groups = {(flight.day, flight.airline) for flight in cancelled}
@@ -119,6 +135,8 @@ def _wait(
             for app in apps:
                 if app.state.has_ended:
                     app.wait()  # raises what ended it
+            if worker is not None and worker.poll() is not None:
+                raise StandstillError(f"the worker has ended with exit code {worker.returncode}")
             result = _so_far(reporter, groups)
             ended, dealt_with = sum(totals.flights for totals in result.values()), ledger.size()
             progress.show(dealt_with)

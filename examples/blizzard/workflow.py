@@ -1,6 +1,6 @@
 """The workflow of a cancelled flight: its plan, its tasks, and what is told of it.
 
-The plan is plain data. The tasks are done by workers, the plan is followed by the manager; they share nothing but topics.
+The plan is plain data. The manager follows the plan, workers do the tasks; they share nothing but topics.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from examples.blizzard import desk
 from examples.blizzard.desk import Block, Booking, NoSeatLeftError
 from examples.blizzard.flights import Flight
 from examples.blizzard.ledger import Ledger, rebooked, stranded
-from spigot_topologies import catch, each, get, parallelize, serial, task, try_
+from spigot_topologies import WorkflowView, catch, each, get, parallelize, serial, task, try_
 
 PLAN = serial(
     task("find-alternatives", in_={"flight": get("?flight")}, out={"?alternatives": get("alternatives")}),
@@ -80,18 +80,18 @@ class Agent:
 
 
 class Desk:
-    """Told of each workflow's life (a `WorkflowHandler` and `ErrorHandler`): what it returns goes to the event topic."""
+    """Told of each workflow's life (a `WorkflowHandler` and `ErrorHandler`); what it returns becomes an event."""
 
-    def on_create(self, ctx: Any, workflow: Any) -> None:
+    def on_create(self, ctx: Any, workflow: WorkflowView) -> None:
         """Nothing to tell yet."""
 
-    def on_update(self, ctx: Any, workflow: Any) -> None:
+    def on_update(self, ctx: Any, workflow: WorkflowView) -> None:
         """Nothing to tell yet."""
 
-    def on_complete(self, ctx: Any, workflow: Any) -> dict[str, Any]:
+    def on_complete(self, ctx: Any, workflow: WorkflowView) -> dict[str, Any]:
         """All passengers have been dealt with."""
         return {"flight": workflow.scope["?flight"], "rebooked": sum(workflow.scope["?rebooked"])}
 
-    def on_error(self, ctx: Any, error: BaseException, workflow: Any) -> dict[str, Any]:
+    def on_error(self, ctx: Any, error: BaseException, workflow: WorkflowView) -> dict[str, Any]:
         """The workflow has failed."""
         return {"flight": workflow.scope["?flight"], "failed": str(error)}
