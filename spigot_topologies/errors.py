@@ -12,7 +12,7 @@ from uuid import UUID
 
 from streamlet.errors import SerializationError, StreamsError
 
-__all__ = ["CallbackError", "PlanError", "StaleViewError", "WireError", "WorkflowFailed", "show"]
+__all__ = ["CallbackError", "PlanError", "StaleViewError", "WireError", "WorkflowFailed", "show", "text_of"]
 
 
 def show(value: Any, limit: int = 80) -> str:
@@ -21,6 +21,15 @@ def show(value: Any, limit: int = 80) -> str:
         return f"{value!r:.{limit}}"
     except Exception:  # a number of too many digits, nesting without end, an object whose repr raises
         return f"a {type(value).__name__}"
+
+
+def text_of(error: BaseException, limit: int = 2000) -> str:
+    """What an exception says, cut to `limit` characters and fit for UTF-8; its type's name where it says nothing."""
+    try:
+        text = f"{error!s:.{limit}}"
+    except Exception:  # a __str__ that raises
+        text = ""
+    return text.encode(errors="replace").decode() or type(error).__name__
 
 
 class PlanError(StreamsError):
@@ -44,7 +53,7 @@ class WorkflowFailed(StreamsError):  # noqa: N818 - the name is the documented A
     """A workflow ended in failure.
 
     Attributes:
-        error: The workflow's error map: what the first uncaught failure carried, and the failed task's `spigot/id`.
+        error: The workflow's error map: what the first uncaught failure carried.
         workflow_id: The workflow's id, or None for a workflow that ran in this process alone.
     """
 
@@ -74,7 +83,7 @@ class CallbackError(StreamsError):
         self.__cause__ = error
 
     def __str__(self) -> str:
-        return f"{self.callback} raised {type(self.error).__name__}: {self.error}"
+        return f"{self.callback} raised {type(self.error).__name__}: {text_of(self.error)}"
 
 
 class StaleViewError(StreamsError):

@@ -61,7 +61,7 @@ class WorkflowView(Protocol):
 
     @property
     def error(self) -> Mapping[Any, Any] | None:
-        """The first uncaught failure, with the failed task's `spigot/id`; None if there is none."""
+        """The first uncaught failure; None if there is none."""
         ...
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
-from spigot_topologies.errors import CallbackError, WorkflowFailed
+from spigot_topologies.errors import CallbackError, WorkflowFailed, show, text_of
 from spigot_topologies.topologies.store import WorkflowParts
 from spigot_topologies.topologies.views import View
 from spigot_topologies.workflow import Workflow
@@ -77,7 +77,7 @@ class Callbacks:
         except (StateStoreError, ControlError):
             raise
         except Exception as raised:
-            _log.warning("%s of workflow run %s raised %r", name, run_id, raised, exc_info=raised)
+            _log.warning("%s of workflow run %s raised %s", name, run_id, show(raised), exc_info=raised)
             return self._raised(CallbackError(name, raised), parts, view)
         finally:
             view.close()
@@ -91,11 +91,10 @@ class Callbacks:
         except (StateStoreError, ControlError):
             raise
         except Exception as second:
-            _log.warning("on_error of workflow run %s raised %r", view.run_id, second, exc_info=second)
+            _log.warning("on_error of workflow run %s raised %s", view.run_id, show(second), exc_info=second)
             return error_event(CallbackError("on_error", second))
 
 
 def error_event(error: Exception) -> dict[str, Any]:
     """The event in place of one that there cannot be."""
-    message = f"{error!s:.2000}".encode(errors="replace").decode()
-    return {"error": {"message": message, "type": type(error).__name__}}
+    return {"error": {"message": text_of(error), "type": type(error).__name__}}

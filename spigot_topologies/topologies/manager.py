@@ -17,7 +17,7 @@ from uuid import UUID
 import orjson
 from attrs import field, frozen
 
-from spigot_topologies.errors import PlanError, WireError
+from spigot_topologies.errors import PlanError, WireError, text_of
 from spigot_topologies.topologies.callbacks import NOTHING, Callbacks, error_event
 from spigot_topologies.topologies.continuation import CONTINUATIONS, asked_for, continuation
 from spigot_topologies.topologies.refusals import Refusals
@@ -141,7 +141,7 @@ class WorkflowManager(Processor[bytes, bytes, Any, Any]):
         except (StateStoreError, ControlError, MemoryError):
             raise  # no fault of the command: it has to be processed again
         except Exception as error:
-            self._refusals.refuse(record, "internal-error", f"{type(error).__name__}: {error}", error)
+            self._refusals.refuse(record, "internal-error", f"{type(error).__name__}: {text_of(error)}", error)
             return
         if isinstance(outcome, _Refused):
             self._refusals.refuse(record, outcome.reason, outcome.detail)
@@ -198,7 +198,7 @@ class WorkflowManager(Processor[bytes, bytes, Any, Any]):
         except PlanError as error:
             faults = [_fault(fault.path, fault.message) for fault in error.faults[:_MAX_FAULTS]]
         except Exception as error:  # what no check foresaw is no reason to leave whoever waits for it waiting
-            faults = [_fault("r", f"{type(error).__name__}: {error}")]
+            faults = [_fault("r", f"{type(error).__name__}: {text_of(error)}")]
         return step.refuse_plan(command, faults)
 
     def _deliver(self, record: Record[bytes, bytes], command: Result | Failure) -> _Outcome | _Refused:

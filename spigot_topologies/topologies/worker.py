@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from spigot_topologies.errors import WireError
+from spigot_topologies.errors import WireError, show, text_of
 from spigot_topologies.topologies.callbacks import error_event
 from spigot_topologies.topologies.refusals import Refusals
 from spigot_topologies.topologies.topics import WorkflowTopic
@@ -151,13 +151,12 @@ class TaskWorker(Processor[bytes, bytes, bytes, bytes]):
         self.context.forward(Record(origin.key, data, timestamp, headers), RESULTS)
 
     def _failed(self, origin: _Origin, task: TaskMessage, error: BaseException, timestamp: int) -> None:
-        _log.warning("task %s (%s) failed: %r", task.tag, task.task_id, error, exc_info=error)
+        _log.warning("task %s (%s) failed: %s", task.tag, task.task_id, show(error), exc_info=error)
         self._publish(origin, task, error, timestamp)
         if origin.extensions is None:
             return  # a manager that does not understand failure messages: it would die of one
-        kind = type(error).__name__
-        message = f"{_text(error) or kind:.{_MAX_ERROR_TEXT}}"
-        failure = Failure(task.task_id, {"message": message.encode(errors="replace").decode(), "type": kind})
+        message = text_of(error, _MAX_ERROR_TEXT)
+        failure = Failure(task.task_id, {"message": message, "type": type(error).__name__})
         self._send(origin, failure, timestamp)
 
     def _publish(self, origin: _Origin, task: TaskMessage, error: BaseException, timestamp: int) -> None:
@@ -169,7 +168,7 @@ class TaskWorker(Processor[bytes, bytes, bytes, bytes]):
         except ControlError:
             raise
         except Exception as second:
-            _log.warning("on_error for task %s (%s) raised %r", task.tag, task.task_id, second, exc_info=second)
+            _log.warning("on_error for task %s (%s) raised %s", task.tag, task.task_id, show(second), exc_info=second)
             value = error_event(second)
         topic = self._settings.events
         if topic is None:
@@ -201,10 +200,3 @@ class _Origin:
 
 async def _await(awaitable: Any) -> Any:
     return await awaitable
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # an exception whose __str__ raises is still the task's failure
-        return ""

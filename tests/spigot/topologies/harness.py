@@ -140,9 +140,7 @@ class Bench:
     def key(self, workflow_id: Any) -> bytes:
         return self.workflows.key_serde.serialize(workflow_id)
 
-    def pipe(
-        self, key: bytes | None, value: bytes | None, topic: str = WORKFLOWS, headers: Any = ()
-    ) -> None:
+    def pipe(self, key: bytes | None, value: bytes | None, topic: str = WORKFLOWS, headers: Any = ()) -> None:
         self._inputs[topic].pipe_raw(key, value, headers=tuple(headers))
 
     def send(self, workflow_id: Any, message: Any, headers: Any = ()) -> None:
@@ -171,9 +169,7 @@ class Bench:
             params = dict(message.params)
             id = params.pop("spigot/id")
             headers = [*record.headers]
-            sent.append(
-                SentTask(id, message.tag, params, record.key, self.key(message.workflow_id), headers, message)
-            )
+            sent.append(SentTask(id, message.tag, params, record.key, self.key(message.workflow_id), headers, message))
         return sent
 
     def events(self) -> list[SentEvent]:
@@ -188,9 +184,7 @@ class Bench:
         return [self.codec.read(record.value)["reason"] for record in self.records(REJECTIONS)]
 
     def dropped(self, reason: str) -> float:
-        return sum(
-            count for name, count in self.driver.metrics().items() if name.endswith(f"reason={reason}}}")
-        )
+        return sum(count for name, count in self.driver.metrics().items() if name.endswith(f"reason={reason}}}"))
 
     def store(self, name: str = "workflows") -> Any:
         return self.driver.get_state_store(name)
