@@ -44,7 +44,7 @@ class Changes:
         family: Name of the store.
         entries: Keys and their new values; None deletes. Each key occurs once, unless the sequence is to be applied in
             order.
-        dropped: Ranges (from, included; to, not included) to be deleted *before* the entries are written.
+        dropped: Ranges (from, included; to, not included) to be deleted *after* the entries were written.
     """
 
     family: str

@@ -90,12 +90,6 @@ class MemoryBackend(Backend):
         with self._lock:
             data = self._open()
             self._release_scans()
-            for low, high in change.dropped:
-                keys = self._sorted_keys()
-                first, last = bisect_left(keys, low), bisect_left(keys, high)
-                for key in keys[first:last]:
-                    del data[key]
-                del keys[first:last]
             added: list[bytes] = []
             removed: list[bytes] = []
             for key, value in change.entries:
@@ -107,6 +101,12 @@ class MemoryBackend(Backend):
                         added.append(key)
                     data[key] = value
             self._reorder(added, removed)
+            for low, high in change.dropped:
+                keys = self._sorted_keys()
+                first, last = bisect_left(keys, low), bisect_left(keys, high)
+                for key in keys[first:last]:
+                    del data[key]
+                del keys[first:last]
 
     def _reorder(self, added: list[bytes], removed: list[bytes]) -> None:
         if self._sorted is None or not (added or removed):

@@ -127,8 +127,6 @@ class RocksDatabase(Database):
             batch, room = WriteBatch(raw_mode=True), _BATCH_BYTES
             for change in changes:
                 handle = self._families[_family_name(change.family)].handle
-                for low, high in change.dropped:
-                    batch.delete_range(low, high, handle)
                 for key, value in change.entries:
                     if value is None:
                         batch.delete(key, handle)
@@ -139,6 +137,8 @@ class RocksDatabase(Database):
                     if room < 0:
                         db.write(batch)
                         batch, room = WriteBatch(raw_mode=True), _BATCH_BYTES
+                for low, high in change.dropped:
+                    batch.delete_range(low, high, handle)
             for key, value in metadata.items():
                 if value is None:
                     batch.delete(key)

@@ -229,11 +229,10 @@ def test_large_commits_go_in_batches_with_the_metadata_last(
     monkeypatch.undo()
 
 
-def test_ranges_are_dropped_before_entries_are_written(database: RocksDatabase) -> None:
+def test_ranges_are_dropped_after_entries_were_written(database: RocksDatabase) -> None:
     fill(database)
-    database.write([Changes("one", [(b"a", b"new")], dropped=[(b"", b"b")])], {})
-    expected = [(b"a", b"new"), (b"b", b"b"), (b"c", b"c"), (b"\xff", b"\xff"), (b"\xff\xff", b"\xff\xff")]
-    assert list(database.family("one").scan(None, None)) == expected
+    database.write([Changes("one", [(b"a", b"new"), (b"d", b"new")], dropped=[(b"", b"b")])], {})
+    assert [key for key, _ in database.family("one").scan(None, None)] == [b"b", b"c", b"d", b"\xff", b"\xff\xff"]
 
 
 def test_reads_from_another_thread_while_it_is_written(database: RocksDatabase) -> None:
