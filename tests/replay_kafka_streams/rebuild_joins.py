@@ -111,8 +111,11 @@ def _join_windows(plan: Plan) -> Any:
     if op is None:
         return api.call(kind, "of_time_difference", api.ms(100), grace=api.ms(0))
     before, after = op.number("beforeMs"), op.number("afterMs")
-    windows = api.call(kind, "of_time_difference", api.ms(max(before, 0)), grace=api.ms(op.number("graceMs")))
-    return api.call(windows, "after", api.ms(after)) if after != before else windows
+    widest = max(before, after, 0)
+    windows = api.call(kind, "of_time_difference", api.ms(widest), grace=api.ms(op.number("graceMs")))
+    if before != widest:
+        windows = api.call(windows, "before", api.ms(before))
+    return windows if after == widest else api.call(windows, "after", api.ms(after))
 
 
 def _call_join(plan: Plan, node: TextNode, target: Any, kind: str, *arguments: Any, **options: Any) -> Any:
