@@ -22,7 +22,8 @@ V = TypeVar("V")
 
 def create_topics(address: str, names: Iterable[str], partitions: int = 1) -> None:
     """Make topics that are not there yet. The embedded log would make them on first use; most clusters do not."""
-    made = supplier_for(address).admin({}).create_topics([NewTopic(name, partitions, -1) for name in names])
+    admin = supplier_for(address).admin({})  # kept until the answers are in: without it they never come
+    made = admin.create_topics([NewTopic(name, partitions, -1) for name in names])
     for future in made.values():
         try:
             future.result()

@@ -179,14 +179,15 @@ def finish(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def until(path: Path, passengers: int) -> None:
-    """Wait until the ledger has so many."""
+def until(path: Path, passengers: int, *processes: subprocess.Popen[Any]) -> None:
+    """Wait until the ledger has so many, as long as the processes run."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if path.exists():
             with contextlib.closing(Ledger(path)) as ledger:
                 if ledger.size() >= passengers:
                     return
+        assert all(process.poll() is None for process in processes), "a process has ended"
         time.sleep(0.02)
     raise AssertionError(f"{path} never came to {passengers} passengers")
 
@@ -200,11 +201,11 @@ def test_the_demo_killed_half_way_goes_on_to_the_same_report(tmp_path: Path) -> 
     half = sum(flight.passengers for flight in cancelled_flights(count)) // 2
     arguments = ("--dir", str(tmp_path), "--flights", str(count))
     first = demo(*arguments)
-    until(tmp_path / "ledger.db", half // 2)
+    until(tmp_path / "ledger.db", half // 2, first)
     first.kill()
     first.communicate()
     second = demo(*arguments, "--resume")
-    until(tmp_path / "ledger.db", half)
+    until(tmp_path / "ledger.db", half, second)
     second.kill()
     second.communicate()
     assert table(finish(demo(*arguments, "--resume"))) == expected_table(count)
@@ -237,7 +238,7 @@ def killed_and_restarted(directory: Path, count: int, arguments: tuple[str, ...]
     try:
         with running("manager", shared) as manager, running("worker", shared) as worker:
             seeker = demo("--elsewhere", "--flights", str(count), *shared)
-            until(directory / "ledger.db", total // 2)
+            until(directory / "ledger.db", total // 2, seeker, manager, worker)
             manager.kill()
             worker.kill()
         with contextlib.closing(Ledger(directory / "ledger.db")) as ledger:
