@@ -55,7 +55,16 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
 
 
 SYNTAX = [b"[", b"]", b"{", b"}", b"(", b")", b'"', b"\\", b":", b"#", b"nil", b"null", b"1e999", b"NaN", b"-0", b"$"]
-SYNTAX += [b'{"$list":[]}', b'{"$uuid":"x"}', b'#uuid "x"', b"#{1 1}", b"99999999999999999999", b"\x00", b"\xff", b"[" * 600]
+SYNTAX += [
+    b'{"$list":[]}',
+    b'{"$uuid":"x"}',
+    b'#uuid "x"',
+    b"#{1 1}",
+    b"99999999999999999999",
+    b"\x00",
+    b"\xff",
+    b"[" * 600,
+]
 
 
 def random_bytes(chance: random.Random) -> bytes:
