@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from struct import Struct
 
+from streamlet.state.buffer import WriteBuffer
 from streamlet.state.entries import Entries, Entry
 from streamlet.state.expiry import SEGMENT_BYTES, Expiry
 from streamlet.state.memory import StateMemory
@@ -16,8 +17,8 @@ from streamlet.state.time_index import TimeIndex
 
 _TIME = Struct(">Q")
 _TIME_BYTES = 8
-_BUCKETS_PER_SEGMENT = 4
-_INDEXED_BYTES = 128  # what the index takes for an entry, about
+_BUCKETS_PER_SEGMENT = 2
+_INDEXED_BYTES = 160  # what the index takes for an entry, about
 
 Found = Generator[tuple[bytes, Entry], None, None]
 
@@ -88,8 +89,9 @@ class IndexedSegments(Segmented):
     The index begins with the first search, so that stores that are read by exact key only do without.
     """
 
-    def __init__(self, entries: Entries, expiry: Expiry, rest: int, memory: StateMemory) -> None:
-        super().__init__(entries, expiry.segment_ms, rest)
+    def __init__(self, buffer: WriteBuffer, expiry: Expiry, rest: int, memory: StateMemory) -> None:
+        super().__init__(buffer, expiry.segment_ms, rest)
+        self._buffer = buffer
         self._expiry = expiry
         self._memory = memory
         self._bucket_ms = expiry.segment_ms // _BUCKETS_PER_SEGMENT
@@ -111,28 +113,51 @@ class IndexedSegments(Segmented):
             for local in dropped:
                 self.index.add(self.time_of(local), self.key_of(local), local)
 
-    def find_all(self, key: bytes, first: int, last: int) -> list[tuple[bytes, Entry]]:
-        """Return the entries of a key from time `first` to `last`, both included, in the order of time."""
-        scanned, indexed = self._split(key, first, last)
-        found = [] if scanned is None else list(scanned)
-        find = self.entries.find
-        for local in indexed:
-            entry = find(local)
+    def find_all(self, key: bytes, first: int, last: int) -> list[tuple[int, bytes, Entry]]:
+        """Return time, whole key and entry of a key's entries from time `first` to `last`, both included, in order.
+
+        What is too old to be read is left out.
+        """
+        expiry = self._expiry
+        observed = expiry.observed
+        oldest = observed - expiry.retention_ms + 1
+        if first < oldest:
+            first = oldest
+        if last > observed:
+            last = observed
+        index = self.index
+        if index is None or oldest - index.floor > self._bucket_ms:
+            index = self._current_index()
+        found: list[tuple[int, bytes, Entry]] = []
+        if first < index.floor:
+            scanned = super().of_key(key, first, min(last, index.floor - 1))
+            found.extend([(self.time_of(local), local, entry) for local, entry in scanned])
+            first = index.floor
+        if first > last:
+            return found
+        buffer = self._buffer
+        dirty, recent = buffer.dirty, buffer.recent
+        for time, local in index.between(key, first, last):
+            entry = dirty.get(local) or recent.get(local) or buffer.load(local)
             if entry is not None and entry[0] is not None:
-                found.append((local, entry))
+                found.append((time, local, entry))
         return found
 
     def of_key(self, key: bytes, first: int, last: int, *, reverse: bool = False) -> Found:
         """Iterate over the entries of a key from time `first` to `last`, both included, in the order of time."""
-        scanned, indexed = self._split(key, first, last, reverse=reverse)
+        index = self._current_index()
+        scanned: Found | None = None
+        indexed: list[tuple[int, bytes]] = []
+        if first < index.floor:
+            scanned = super().of_key(key, first, min(last, index.floor - 1), reverse=reverse)
+            first = index.floor
+        if first <= last:
+            indexed = index.between(key, first, last)
         if reverse:
             indexed.reverse()
-            return self._indexed_then(indexed, scanned)
-        return self._scanned_then(scanned, indexed)
+        return self._both(scanned, indexed, reverse=reverse)
 
-    def _split(self, key: bytes, first: int, last: int, *, reverse: bool = False) -> tuple[Found | None, list[bytes]]:
-        """Return a scan of what is older than the index, and the keys that the index has."""
-        first = max(first, 0)
+    def _current_index(self) -> TimeIndex:
         index = self.index
         if index is None:
             limit = max(1_000, self._memory.entries_bytes // _INDEXED_BYTES)
@@ -140,32 +165,17 @@ class IndexedSegments(Segmented):
         oldest = self._expiry.oldest
         if oldest - index.floor > self._bucket_ms:
             index.drop_before(oldest)
-        scanned: Found | None = None
-        if first < index.floor:
-            scanned = super().of_key(key, first, min(last, index.floor - 1), reverse=reverse)
-            first = index.floor
-        if first > last:
-            return scanned, []
-        segment, time = self.segment_ms, _TIME.pack
-        lower = time(first // segment) + key + time(first)
-        upper = time((last + 1) // segment) + key + time(last + 1)
-        return scanned, index.between(key, first, last, lower, upper)
+        return index
 
-    def _scanned_then(self, scanned: Found | None, indexed: list[bytes]) -> Found:
-        if scanned is not None:
+    def _both(self, scanned: Found | None, indexed: list[tuple[int, bytes]], *, reverse: bool) -> Found:
+        if scanned is not None and not reverse:
             yield from scanned
-        yield from self._entries_of(indexed)
-
-    def _indexed_then(self, indexed: list[bytes], scanned: Found | None) -> Found:
-        yield from self._entries_of(indexed)
-        if scanned is not None:
-            yield from scanned
-
-    def _entries_of(self, indexed: list[bytes]) -> Found:
-        for local in indexed:
-            entry = self.entries.find(local)
+        for _, local in indexed:
+            entry = self._buffer.find(local)
             if entry is not None and entry[0] is not None:
                 yield local, entry
+        if scanned is not None and reverse:
+            yield from scanned
 
 
 def _chain(scans: list[Found], wanted: Callable[[bytes], bool]) -> Found:

@@ -192,13 +192,11 @@ class SessionStore(SessionReads[K, V]):
 
     def fast_find(self, key: K, earliest_end: int, latest_start: int) -> list[tuple[int, int, V]]:
         """Return start, end and aggregate of sessions. See the module."""
-        expiry = self.expiry
-        data = self._keys.encode(key)
-        found = self._indexed.find_all(data, max(earliest_end, expiry.oldest), expiry.observed)
-        to_user, time_of = self._values.to_user, self._segments.time_of
+        found = self._indexed.find_all(self._keys.encode(key), earliest_end, self.expiry.observed)
+        to_user = self._values.to_user
         return [
-            (start, time_of(local), to_user(entry[0]))
-            for local, entry in found
+            (start, end, to_user(entry[0]))
+            for end, local, entry in found
             if (start := _start_of(local)) <= latest_start
         ]
 

@@ -21,7 +21,7 @@ class TimeIndex:
         self.floor = floor
         self._limit = limit
         self._count = 0
-        self._buckets: dict[int, dict[bytes, list[bytes]]] = {}
+        self._buckets: dict[int, dict[bytes, list[tuple[int, bytes]]]] = {}
 
     def add(self, time: int, key: bytes, local: bytes) -> None:
         """Take in an entry: its time, the store's key, and the whole key under which it is found."""
@@ -32,45 +32,46 @@ class TimeIndex:
         if bucket is None:
             bucket = self._buckets[number] = {}
         entries = bucket.get(key)
+        entry = (time, local)
         if entries is None:
-            bucket[key] = [local]
-        elif local > entries[-1]:
-            entries.append(local)
+            bucket[key] = [entry]
+        elif entry > entries[-1]:
+            entries.append(entry)
         else:
-            place = bisect_left(entries, local)
-            if place < len(entries) and entries[place] == local:
+            place = bisect_left(entries, entry)
+            if entries[place] == entry:
                 return
-            entries.insert(place, local)
+            entries.insert(place, entry)
         self._count += 1
         if self._count > self._limit:
-            self._drop_oldest()
+            self._drop(min(self._buckets))
 
     def discard(self, time: int, key: bytes, local: bytes) -> None:
         """Take an entry out, if it is there."""
-        entries = self._buckets.get(time // self.bucket_ms, {}).get(key)
+        bucket = self._buckets.get(time // self.bucket_ms, {})
+        entries = bucket.get(key)
         if entries:
-            place = bisect_left(entries, local)
-            if place < len(entries) and entries[place] == local:
+            entry = (time, local)
+            place = bisect_left(entries, entry)
+            if place < len(entries) and entries[place] == entry:
                 del entries[place]
                 self._count -= 1
                 if not entries:
-                    del self._buckets[time // self.bucket_ms][key]
+                    del bucket[key]
 
-    def between(self, key: bytes, first: int, last: int, lower: bytes, upper: bytes) -> list[bytes]:
-        """Return the entries of a key from time `first` to `last`, both included, in order.
-
-        `lower` is the first whole key that may have the time `first`, `upper` the first one behind `last`.
-        """
-        found: list[bytes] = []
+    def between(self, key: bytes, first: int, last: int) -> list[tuple[int, bytes]]:
+        """Return time and whole key of a key's entries from time `first` to `last`, both included, in order."""
+        found: list[tuple[int, bytes]] = []
         low, high = first // self.bucket_ms, last // self.bucket_ms
-        few = high - low <= len(self._buckets)
-        for number in range(low, high + 1) if few else self._between(low, high):
-            bucket = self._buckets.get(number)
+        buckets = self._buckets
+        for number in range(low, high + 1) if high - low <= len(buckets) else self._between(low, high):
+            bucket = buckets.get(number)
             entries = None if bucket is None else bucket.get(key)
             if not entries:
                 continue
-            start = bisect_left(entries, lower) if number == low else 0
-            end = bisect_left(entries, upper) if number == high else len(entries)
+            # A tuple of one is less than any longer one that begins like it.
+            start = bisect_left(entries, (first,)) if number == low else 0
+            end = bisect_left(entries, (last + 1,)) if number == high else len(entries)
             found += entries[start:end]
         return found
 
@@ -82,9 +83,6 @@ class TimeIndex:
         for number in [number for number in self._buckets if (number + 1) * self.bucket_ms <= time]:
             self._drop(number)
         self.floor = max(self.floor, time)
-
-    def _drop_oldest(self) -> None:
-        self._drop(min(self._buckets))
 
     def _drop(self, number: int) -> None:
         self._count -= sum(map(len, self._buckets.pop(number).values()))

@@ -177,6 +177,7 @@ class WindowStore(WindowReads[K, V]):
         self.name = keys.store
         self.expiry = expiry
         self._timestamp = timestamp
+        self._objects = buffer.objects
         self._indexed = segments
         self._retain_duplicates = retain_duplicates
         buffer.local_key = self._restored_key
@@ -196,11 +197,11 @@ class WindowStore(WindowReads[K, V]):
 
     def fast_fetch(self, key: K, first: int, last: int) -> list[tuple[int, Any, int]]:
         """Return start, value and timestamp of a key's windows that start from `first` to `last`. See the module."""
-        expiry = self.expiry
-        data = self._keys.encode(key)
-        found = self._indexed.find_all(data, max(first, expiry.oldest), min(last, expiry.observed))
-        time_of, to_user = self._segments.time_of, self._values.to_user
-        return [(time_of(local), to_user(value), timestamp) for local, (value, timestamp) in found]
+        found = self._indexed.find_all(self._keys.encode(key), first, last)
+        if self._objects:
+            return [(time, entry[0], entry[1]) for time, _, entry in found]
+        to_user = self._values.to_user
+        return [(time, to_user(entry[0]), entry[1]) for time, _, entry in found]
 
     def _get(self, key: K, time: int) -> V | None:
         if self._retain_duplicates:
@@ -221,7 +222,7 @@ class WindowStore(WindowReads[K, V]):
     def _access(
         self, keys: KeyCodec[K], values: ValueCodec, buffer: WriteBuffer, retain_duplicates: bool
     ) -> tuple[Callable[[K, int], Entry | None], Callable[[K, int, Any, int], bool]]:
-        name, encode, expiry, segments = keys.store, keys.encode, self.expiry, self._indexed
+        name, encode, expiry, segments = keys.store, keys.encoder, self.expiry, self._indexed
         objects, retention = buffer.objects, expiry.retention_ms
         parts: dict[int, tuple[bytes, bytes]] = {}  # records of one time share their windows
 
@@ -234,17 +235,32 @@ class WindowStore(WindowReads[K, V]):
             return made
 
         def fast_get(key: K, start: int) -> Entry | None:
-            data = encode(key)
+            if key is None:
+                raise keys.null_key()
+            try:
+                data = encode(key)
+            except Exception as error:
+                raise keys.bad_key(key, error) from error
             if start > expiry.observed or start <= expiry.observed - retention or start < 0:
                 return None
             prefix, suffix = parts.get(start) or parts_of(start)
-            entry = buffer.find(prefix + data + suffix)
-            if entry is None or entry[0] is None:
+            local = prefix + data + suffix
+            entry = buffer.dirty.get(local)
+            if entry is None:
+                entry = buffer.recent.get(local) or buffer.load(local)
+                if entry is None:
+                    return None
+            if entry[0] is None:
                 return None
             return entry if objects else (values.to_user(entry[0]), entry[1])
 
         def fast_put(key: K, start: int, value: Any, timestamp: int) -> bool:
-            data = encode(key)
+            if key is None:
+                raise keys.null_key()
+            try:
+                data = encode(key)
+            except Exception as error:
+                raise keys.bad_key(key, error) from error
             if value is None and retain_duplicates:
                 return True
             prefix, suffix = parts.get(start) or parts_of(start)
