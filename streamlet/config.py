@@ -153,6 +153,18 @@ class StreamsConfig:
         300_000,
         doc="How long an operation that timed out is tried again before the task fails.",
     )
+    window_emit_interval_ms: int = _setting(
+        "__emit.interval.ms.kstreams.windowed.aggregation__",
+        _integer(0),
+        1000,
+        doc="How often (wall clock) windows that have closed are looked for, with EmitStrategy.ON_WINDOW_CLOSE. Internal.",
+    )
+    join_emit_interval_ms: int = _setting(
+        "__emit.interval.ms.kstreams.outer.join.spurious.results.fix__",
+        _integer(0),
+        1000,
+        doc="How often (wall clock) unmatched rows of left and outer joins are looked for. Internal.",
+    )
     replication_factor: int = _setting(
         "replication.factor", _integer(-1, 32767), -1, doc="Of internal topics; -1: the broker's default."
     )

@@ -87,7 +87,7 @@ class NodeContext(Protocol):
         """Return a number that is committed with the offsets, is there again after a restart and goes back on an abort.
 
         For times that only grow (the stream time a node has observed, how far it has emitted): of several partitions'
-        metadata the highest is taken. `name` is the node's own, like ``stream-time``; the same name gives the same object.
+        metadata the highest is taken. `name` is the node's own, like ``stream-time``; each name gives one object.
         """
 
     def on_close(self, callback: Callable[[], None]) -> None:

@@ -1,8 +1,8 @@
 """Times in the metadata of committed offsets: they survive restarts, so that late records stay late.
 
-The text is base64 of a version byte and the partition's time (8 bytes), as Kafka Streams writes it; behind that come the
-numbers that nodes remember, 16 bytes each: 8 that stand for the name, 8 of the number. Brokers take 4,096 characters of
-metadata by default, which is enough for 190 numbers.
+The text is base64 of a version byte and the partition's time (8 bytes), as Kafka Streams writes it; behind that come
+the numbers that nodes remember, 16 bytes each: 8 that stand for the name, 8 of the number. Brokers take 4,096
+characters of metadata by default, which is enough for 190 numbers.
 """
 
 from __future__ import annotations

@@ -29,7 +29,12 @@ S = TypeVar("S")
 K = TypeVar("K")
 V = TypeVar("V")
 
-_DEFAULTS = {"application.id": "topology-test-driver", "bootstrap.servers": "embedded:"}
+_DEFAULTS = {
+    "application.id": "topology-test-driver",
+    "bootstrap.servers": "embedded:",
+    "__emit.interval.ms.kstreams.windowed.aggregation__": 0,  # results do not wait for the wall clock, which stands still
+    "__emit.interval.ms.kstreams.outer.join.spurious.results.fix__": 0,
+}
 
 
 @frozen
