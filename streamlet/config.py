@@ -157,7 +157,7 @@ class StreamsConfig:
         "__emit.interval.ms.kstreams.windowed.aggregation__",
         _integer(0),
         1000,
-        doc="How often (wall clock) windows that have closed are looked for, with EmitStrategy.ON_WINDOW_CLOSE. Internal.",
+        doc="How often (wall clock) closed windows are looked for, with EmitStrategy.ON_WINDOW_CLOSE. Internal.",
     )
     join_emit_interval_ms: int = _setting(
         "__emit.interval.ms.kstreams.outer.join.spurious.results.fix__",
@@ -199,7 +199,7 @@ class StreamsConfig:
         "state.memory.max.bytes",
         _integer(8 << 20),
         256 << 20,
-        doc="RocksDB's block cache and write buffers together, over the whole process.",
+        doc="RocksDB's block cache and write buffers, and entries kept as objects, together, over the whole process.",
         ours=True,
     )
     state_buffer_max_bytes: int = _setting(

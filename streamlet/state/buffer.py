@@ -384,12 +384,13 @@ class WriteBuffer:
 
     # -- memory ----------------------------------------------------------------------------------
     @property
-    def bytes(self) -> int:
+    def buffered_bytes(self) -> int:
         """About how many bytes the dirty entries take."""
         count = len(self.dirty)
+        events = len(self.events) * ENTRY_BYTES if self.events else 0
         if not self.objects:
-            return self.dirty_bytes + count * ENTRY_BYTES
-        return int(count * (ENTRY_BYTES + OBJECT_FACTOR * self._sample.mean(self.dirty)))
+            return self.dirty_bytes + count * ENTRY_BYTES + events
+        return int(count * (ENTRY_BYTES + OBJECT_FACTOR * self._sample.mean(self.dirty))) + events
 
     def _size_of(self, entry: Entry) -> int:
         try:

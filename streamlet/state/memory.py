@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -24,14 +23,18 @@ class StateMemory:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._stores = 0
+        self._rocksdb: SharedCache | None = None
         self._lock = Lock()
 
-    @cached_property
+    @property
     def rocksdb(self) -> SharedCache:
         """Block cache and write-buffer manager; made when the first RocksDB is opened."""
         from streamlet.state.rocksdb import SharedCache  # an application without RocksDB does not load it
 
-        return SharedCache(cache_bytes=self.max_bytes * 3 // 4, write_buffer_bytes=self.max_bytes // 4)
+        with self._lock:
+            if self._rocksdb is None:
+                self._rocksdb = SharedCache(cache_bytes=self.max_bytes * 3 // 4, write_buffer_bytes=self.max_bytes // 4)
+            return self._rocksdb
 
     def store_opened(self) -> None:
         """Count a store among those that share the budget for entries."""

@@ -124,7 +124,7 @@ class TaskState:
     @property
     def buffered_bytes(self) -> int:
         """About how many bytes the uncommitted changes take."""
-        return sum(buffer.bytes for buffer in self._buffers.values() if buffer.changed)
+        return sum(buffer.buffered_bytes for buffer in self._buffers.values() if buffer.changed)
 
     def changes(self) -> Iterator[tuple[str, list[ChangelogRecord]]]:
         """Serialise what was changed since the last commit, and yield it for each store that keeps a changelog.
