@@ -115,7 +115,10 @@ class CarefulMode:
         self._tasks.reread(task)
 
     def _refused_record(self, task: ActiveTask, error: Exception) -> tuple[OutputRecord, KafkaException]:
-        refused = self._outputs.refused if isinstance(self._outputs, TransactionalOutputs) else []
+        refused: list[LostRecord] = []
+        if isinstance(self._outputs, TransactionalOutputs):
+            self._outputs.poll()  # the report that names the record may still wait
+            refused = self._outputs.refused
         if refused:
             lost = refused.pop(0)
             refused.clear()

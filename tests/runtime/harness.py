@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Any
 
 from confluent_kafka import KafkaError
@@ -25,7 +25,7 @@ from streamlet.topology import Topology
 
 LINES = Topic("lines", serdes.string, serdes.string)
 TIMEOUT = 60.0
-NOW = 1_790_000_000_000
+NOW = time_ns() // 1_000_000  # as of now: brokers delete what is older than a week
 
 
 class LogUnderTest:
