@@ -17,6 +17,7 @@ from typing import Any
 from streamlet.errors import SerializationError, StateStoreError
 from streamlet.serdes import Serde, bytes_
 from streamlet.state.backend import Backend, Changes
+from streamlet.state.codec import exact_encoder
 from streamlet.state.entries import NO_TIMESTAMP, Entry
 from streamlet.state.expiry import SEGMENT_BYTES, Expiry
 from streamlet.state.in_memory import merge_keys
@@ -83,7 +84,7 @@ class WriteBuffer:
         self.replay: Callable[[Sequence[ChangelogRecord]], None] | None = None
         self.on_rollback: Callable[[Mapping[bytes, Entry] | None], None] | None = None
         self._backend = backend
-        self._encode: Callable[[Any], bytes] = value_serde.encoder if self.objects else _same
+        self._encode: Callable[[Any], bytes] = exact_encoder(value_serde) if self.objects else _same
         self._decode: Callable[[bytes], Any] = value_serde.decoder if self.objects else _same
         self._timestamped = timestamped
         self._memory = memory

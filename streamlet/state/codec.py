@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from streamlet import serdes
 from streamlet.errors import SerializationError, StateStoreError
 from streamlet.serdes import Serde
 from streamlet.state.backend import prefix_end
@@ -13,8 +14,30 @@ from streamlet.state.values import ValueAndTimestamp
 
 K = TypeVar("K")
 P = TypeVar("P")
+T = TypeVar("T")
 
 _new = tuple.__new__
+
+
+_EXACT: frozenset[Serde[Any]] = frozenset(
+    {serdes.string, serdes.bytes_, serdes.int16, serdes.int32, serdes.int64, serdes.float32, serdes.float64,
+     serdes.boolean, serdes.uuid}
+)  # fmt: skip
+
+
+def exact_encoder(serde: Serde[T]) -> Callable[[T], bytes]:
+    """Return a serde's encoder for bytes that are kept: they take the memory of their length, and not more.
+
+    orjson (3.13) never shrinks the buffer that it writes to: each of its results takes 4 KiB as long as it lives.
+    """
+    encode = serde.encoder
+    if serde in _EXACT:
+        return encode
+
+    def exact(value: T) -> bytes:
+        return b"%b" % encode(value)
+
+    return exact
 
 
 class KeyCodec(Generic[K]):
@@ -22,7 +45,7 @@ class KeyCodec(Generic[K]):
 
     def __init__(self, store: str, serde: Serde[K]) -> None:
         self.store = store
-        self.encoder = serde.encoder
+        self.encoder = exact_encoder(serde)
         self._decoder = serde.decoder
 
     def encode(self, key: K) -> bytes:
@@ -81,7 +104,7 @@ class ValueCodec:
 
     def __init__(self, store: str, serde: Serde[Any], *, objects: bool, timestamped: bool) -> None:
         self._store = store
-        self._encode: Callable[[Any], bytes] | None = None if objects else serde.encoder
+        self._encode: Callable[[Any], bytes] | None = None if objects else exact_encoder(serde)
         self._decode = serde.decoder
         self.to_user: Callable[[Any], Any] = _same if objects else self._decoded
         self.show: Callable[[Entry], Any]

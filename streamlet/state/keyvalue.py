@@ -109,6 +109,7 @@ class KeyValueStore(KeyValueReads[K, V]):
 
     Attributes:
         name: Name of the store.
+        encode_key: Returns the bytes of a key, by which keys are ordered.
         fast_get: Returns a tuple of value and timestamp, or None. See the module.
         fast_put: Writes a value with a timestamp (ms). See the module.
     """
@@ -118,6 +119,7 @@ class KeyValueStore(KeyValueReads[K, V]):
     ) -> None:
         super().__init__(keys, values, buffer)
         self.name = keys.store
+        self.encode_key: Callable[[K], bytes] = keys.encode
         self._timestamp = timestamp
         access = _object_access(keys, buffer) if buffer.objects else _bytes_access(keys, values, buffer)
         self.fast_get: Callable[[K], tuple[Any, int] | None] = access[0]

@@ -140,6 +140,7 @@ class SessionStore(SessionReads[K, V]):
     Attributes:
         name: Name of the store.
         expiry: Its retention, and how far its time has come.
+        encode_key: Returns the bytes of a key, by which keys are ordered.
     """
 
     def __init__(
@@ -154,6 +155,7 @@ class SessionStore(SessionReads[K, V]):
     ) -> None:
         super().__init__(keys, values, segments, lambda: (expiry.oldest, expiry.observed))
         self.name = keys.store
+        self.encode_key: Callable[[K], bytes] = keys.encode
         self.expiry = expiry
         self._buffer = buffer
         self._indexed = segments

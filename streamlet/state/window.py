@@ -157,6 +157,7 @@ class WindowStore(WindowReads[K, V]):
     Attributes:
         name: Name of the store.
         expiry: Its retention, and how far its time has come.
+        encode_key: Returns the bytes of a key, by which keys are ordered.
         fast_get: See the module.
         fast_put: See the module.
     """
@@ -175,6 +176,7 @@ class WindowStore(WindowReads[K, V]):
     ) -> None:
         super().__init__(keys, values, segments, size_ms, lambda: (expiry.oldest, expiry.observed))
         self.name = keys.store
+        self.encode_key: Callable[[K], bytes] = keys.encode
         self.expiry = expiry
         self._timestamp = timestamp
         self._objects = buffer.objects

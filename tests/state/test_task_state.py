@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,27 @@ def test_clean_entries_are_bounded_and_hot_ones_stay() -> None:
         store.get(number)
     state.close()
     assert memory.entries_bytes == 1 << 18
+
+
+@pytest.mark.parametrize("immutable_values", [False, True], ids=["bytes", "objects"])
+def test_what_is_kept_of_json_takes_the_memory_of_its_length(immutable_values: bool) -> None:
+    """orjson's results take 4 KiB each until they are copied."""
+    builder = Stores.key_value("s", serdes.json, serdes.json, immutable_values=immutable_values)
+    state = opened(None, builder)
+    store, count = state.store("s"), 2_000
+    keys = [{"key": number} for number in range(count)]
+    tracemalloc.start()
+    for key in keys:
+        store.put(key, key)
+    put, _ = tracemalloc.get_traced_memory()
+    records = list(state.changes())
+    sealed, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(records[0][1]) == count
+    assert put < 600 * count
+    assert sealed < 1_200 * count
+    assert put / 4 < state.buffered_bytes < put * 4
+    state.close()
 
 
 @pytest.mark.parametrize("heavy_every", [1, 2, 10])
