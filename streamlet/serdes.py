@@ -24,6 +24,11 @@ import orjson
 from cattrs.preconf.orjson import make_converter
 
 from streamlet.errors import SerializationError
+from streamlet.records import Window, Windowed
+from streamlet.time import milliseconds
+
+FOREVER_MS = 2**63 - 1
+"""Where a window ends that does not end (ms)."""
 
 T = TypeVar("T")
 
@@ -321,3 +326,114 @@ def _is_immutable(type_: Any, seen: frozenset[Any]) -> bool:
 
 def _is_frozen_attrs(type_: type) -> bool:
     return "_frozen_setattrs" in getattr(type_.__setattr__, "__name__", "")
+
+
+class _WindowedSerde(Serde[Windowed[T]]):
+    """Writes a key, then times of its window (8 bytes each)."""
+
+    def __init__(self, name: str, inner: Serde[T], times: struct.Struct) -> None:
+        self._name = name
+        self._inner = inner
+        self._times = times
+        self._bytes_of_inner, self._inner_of_bytes = inner.encoder, inner.decoder
+        self.immutable = inner.immutable
+
+    def serialize(self, value: Windowed[T], /) -> bytes:
+        """Return the bytes of a key within a window; None for None."""
+        if value is None:
+            return None
+        if not isinstance(value, Windowed):
+            raise SerializationError(f"{self._name}: expected a Windowed key, got {_shorten(value)}")
+        try:
+            return self.encoder(value)
+        except SerializationError:
+            raise
+        except Exception as error:
+            raise SerializationError(f"{self._name}: cannot serialise {_shorten(value)}: {error}") from error
+
+    def deserialize(self, data: bytes, /) -> Windowed[T]:
+        """Return the key within a window of these bytes; None for None."""
+        if data is None:
+            return None
+        try:
+            return self.decoder(data)
+        except SerializationError:
+            raise
+        except Exception as error:
+            raise SerializationError(f"{self._name}: cannot deserialise {_shorten(data)}: {error}") from error
+
+    def _split(self, data: bytes) -> tuple[T, tuple[int, ...]]:
+        length = len(data) - self._times.size
+        if length < 0:
+            raise SerializationError(f"{self._name}: {_shorten(data)} is too short to hold the times of a window")
+        return self._inner_of_bytes(data[:length]), self._times.unpack_from(data, length)
+
+    def __repr__(self) -> str:
+        return f"serdes.{self._name}"
+
+
+class _TimeWindowedSerde(_WindowedSerde[T]):
+    def __init__(self, inner: Serde[T], size_ms: int) -> None:
+        super().__init__(f"time_windowed({inner!r}, {size_ms} ms)", inner, struct.Struct(">Q"))
+        self._size_ms = size_ms
+
+    @property
+    def encoder(self) -> Callable[[Windowed[T]], bytes]:
+        """The bare function."""
+        inner, pack = self._bytes_of_inner, self._times.pack
+        return lambda value: inner(value.key) + pack(value.window.start)
+
+    @property
+    def decoder(self) -> Callable[[bytes], Windowed[T]]:
+        """The bare function."""
+        size_ms, split = self._size_ms, self._split
+
+        def decode(data: bytes) -> Windowed[T]:
+            key, (start,) = split(data)
+            return Windowed(key, Window(start, min(start + size_ms, FOREVER_MS)))
+
+        return decode
+
+
+class _SessionWindowedSerde(_WindowedSerde[T]):
+    def __init__(self, inner: Serde[T]) -> None:
+        super().__init__(f"session_windowed({inner!r})", inner, struct.Struct(">QQ"))
+
+    @property
+    def encoder(self) -> Callable[[Windowed[T]], bytes]:
+        """The bare function."""
+        inner, pack = self._bytes_of_inner, self._times.pack
+        return lambda value: inner(value.key) + pack(value.window.end, value.window.start)
+
+    @property
+    def decoder(self) -> Callable[[bytes], Windowed[T]]:
+        """The bare function."""
+        split = self._split
+
+        def decode(data: bytes) -> Windowed[T]:
+            key, (end, start) = split(data)
+            return Windowed(key, Window(start, end))
+
+        return decode
+
+
+def time_windowed(inner: Serde[T], size: dt.timedelta) -> Serde[Windowed[T]]:
+    """Return the serde of keys within time windows: the key, then the window's start (8 bytes), as in Kafka Streams.
+
+    Args:
+        inner: Serde of the keys.
+        size: Length of the windows (of sliding windows: the time difference): it is not written, and tells where a
+            window ends.
+
+    Raises:
+        SerializationError: If the size is negative.
+    """
+    if not isinstance(size, dt.timedelta) or size < dt.timedelta(0):
+        raise SerializationError(f"time_windowed: the size of the windows must be a timedelta from 0 on, not {size!r}")
+    return _TimeWindowedSerde(inner, FOREVER_MS if size == dt.timedelta.max else milliseconds(size))
+
+
+def session_windowed(inner: Serde[T]) -> Serde[Windowed[T]]:
+    """Return the serde of keys within sessions: the key, the session's end, its start (8 bytes each), as in Kafka
+    Streams."""
+    return _SessionWindowedSerde(inner)

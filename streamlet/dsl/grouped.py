@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from attrs import frozen
 
@@ -14,8 +14,13 @@ from streamlet.dsl.repartition import insert_repartition
 from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.dsl.table import KTable
 from streamlet.dsl.table_steps import TableStep
+from streamlet.dsl.windows import SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows
+from streamlet.errors import TopologyError
 from streamlet.processor.operator import Forward, NodeContext, Operator
 from streamlet.records import Headers
+
+if TYPE_CHECKING:
+    from streamlet.dsl.windowed import SessionWindowedKStream, TimeWindowedKStream
 
 K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
@@ -222,6 +227,30 @@ class KGroupedStream(Generic[K_co, V_co]):
             options,
             name,
             lambda step: Aggregate(initializer, aggregator, step.store_in_use or "", step.sends_old_values),
+        )
+
+    @overload
+    def windowed_by(
+        self, windows: TimeWindows | SlidingWindows | UnlimitedWindows, /
+    ) -> TimeWindowedKStream[K_co, V_co]: ...
+    @overload
+    def windowed_by(self, windows: SessionWindows, /) -> SessionWindowedKStream[K_co, V_co]: ...
+    def windowed_by(
+        self, windows: TimeWindows | SlidingWindows | UnlimitedWindows | SessionWindows, /
+    ) -> TimeWindowedKStream[K_co, V_co] | SessionWindowedKStream[K_co, V_co]:
+        """Aggregate per window: the result's keys are `Windowed`.
+
+        Args:
+            windows: `TimeWindows`, `SlidingWindows`, `SessionWindows` or `UnlimitedWindows`.
+        """
+        from streamlet.dsl.windowed import SessionWindowedKStream, TimeWindowedKStream  # they need this module
+
+        if isinstance(windows, SessionWindows):
+            return SessionWindowedKStream(self, windows)
+        if isinstance(windows, TimeWindows | SlidingWindows | UnlimitedWindows):
+            return TimeWindowedKStream(self, windows)
+        raise TopologyError(
+            f"windowed_by takes TimeWindows, SlidingWindows, SessionWindows or UnlimitedWindows, not {windows!r}"
         )
 
     def _aggregated(

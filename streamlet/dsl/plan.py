@@ -44,12 +44,14 @@ class Step:
         name: Name of the node it becomes.
         parents: Steps whose records it receives.
         changes_key: Whether records behind it may have other keys than before it.
+        grace_ms: How long the windows it aggregates over wait for late records after their end; None if there are none.
         accepts_null_keys: Whether it makes something of records without a key, so that no repartitioning before it may
             drop them (left and outer joins, KIP-962).
     """
 
     changes_key = False
     accepts_null_keys = False
+    grace_ms: int | None = None
 
     def __init__(self, name: str, parents: Iterable[Step] = ()) -> None:
         self.name = name
@@ -222,7 +224,7 @@ class Writer:
         if not isinstance(slot, Lost):
             return slot
         if default is not None:
-            return default
+            return default if slot.wrap is None else slot.wrap(default)
         fault = explain(slot, node, side, ask)
         if fault not in self._faults:
             self._faults.append(fault)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from streamlet.serdes import Serde
 
@@ -16,10 +17,12 @@ class Lost:
     Attributes:
         node: Where it was lost.
         why: What that node does to the key or value.
+        wrap: Makes the serde that is needed of the one the user gives: that of keys within windows of that of keys.
     """
 
     node: str
     why: str
+    wrap: Callable[[Serde[Any]], Serde[Any]] | None = None
 
 
 Slot: TypeAlias = Serde[Any] | Lost
@@ -48,6 +51,11 @@ class Serdes:
     def given(self, key: Serde[Any] | None = None, value: Serde[Any] | None = None) -> Serdes:
         """Return the same with what was given explicitly."""
         return Serdes(self.key if key is None else key, self.value if value is None else value)
+
+    def wrapping_key(self, wrap: Callable[[Serde[Any]], Serde[Any]]) -> Serdes:
+        """Return the same with keys within windows, whose serde `wrap` makes of that of the keys."""
+        key = evolve(self.key, wrap=wrap) if isinstance(self.key, Lost) else wrap(self.key)
+        return Serdes(key, self.value)
 
     def merged(self, other: Serdes, node: str) -> Serdes:
         """Return what two streams have in common."""

@@ -15,9 +15,6 @@ from attrs import evolve, frozen
 from streamlet.errors import TopologyError
 from streamlet.time import milliseconds
 
-FOREVER_MS = 2**63 - 1
-"""Where a window ends that does not end; Java's largest number."""
-
 
 class EmitStrategy(Enum):
     """When a windowed aggregation sends its results.

@@ -199,7 +199,7 @@ def _object_access(
         except Exception as error:
             raise keys.bad_key(key, error) from error
         if buffer.careful and value is not None:
-            buffer.check(data, value, timestamp)
+            buffer.check(data, value)
         buffer.dirty[data] = (value, timestamp)
 
     return fast_get, fast_put

@@ -32,7 +32,7 @@ V = TypeVar("V")
 _DEFAULTS = {
     "application.id": "topology-test-driver",
     "bootstrap.servers": "embedded:",
-    "__emit.interval.ms.kstreams.windowed.aggregation__": 0,  # results do not wait for the wall clock, which stands still
+    "__emit.interval.ms.kstreams.windowed.aggregation__": 0,  # results must not wait for a clock that stands still
     "__emit.interval.ms.kstreams.outer.join.spurious.results.fix__": 0,
 }
 
