@@ -82,12 +82,6 @@ class Agent:
 class Desk:
     """Told of each workflow's life (a `WorkflowHandler` and `ErrorHandler`); what it returns becomes an event."""
 
-    def on_create(self, ctx: Any, workflow: WorkflowView) -> None:
-        """Nothing to tell yet."""
-
-    def on_update(self, ctx: Any, workflow: WorkflowView) -> None:
-        """Nothing to tell yet."""
-
     def on_complete(self, ctx: Any, workflow: WorkflowView) -> dict[str, Any]:
         """All passengers have been dealt with."""
         return {"flight": workflow.scope["?flight"], "rebooked": sum(workflow.scope["?rebooked"])}
