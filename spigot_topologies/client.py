@@ -27,6 +27,7 @@ from streamlet import ConfigError, StreamsConfig, StreamsError, supplier_for
 __all__ = ["WorkflowClient", "WorkflowEvent"]
 
 _LOOK: Final = 0.1  # seconds: so often a waiting call lets others in, and looks at its deadline
+_ANSWER: Final = 30.0  # seconds the log has for an answer about the event topic
 _BATCH: Final = 500
 _REMEMBERED_ENDS: Final = 10_000
 
@@ -349,12 +350,12 @@ class _Reader:
             raise
 
     def _begin(self, *, from_beginning: bool) -> list[tuple[int, int]]:
-        metadata = self._consumer.list_topics(self.topic.name, 30.0).topics.get(self.topic.name)
+        metadata = self._consumer.list_topics(self.topic.name, _ANSWER).topics.get(self.topic.name)
         if metadata is None or metadata.error is not None or not metadata.partitions:
             raise StreamsError(f"event topic {self.topic.name} does not exist: create it, or start the manager first")
         start = []
         for partition in sorted(metadata.partitions):
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(self.topic.name, partition), 30.0)
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(self.topic.name, partition), _ANSWER)
             start.append((partition, low if from_beginning else high))
         return start
 
