@@ -14,7 +14,7 @@ from itertools import islice
 from struct import Struct
 from typing import Any
 
-from streamlet.errors import SerializationError, StateStoreError
+from streamlet.errors import SerializationError
 from streamlet.serdes import Serde, bytes_
 from streamlet.state.backend import Backend, Changes
 from streamlet.state.codec import exact_encoder
@@ -22,6 +22,7 @@ from streamlet.state.entries import NO_TIMESTAMP, Entry
 from streamlet.state.expiry import SEGMENT_BYTES, Expiry
 from streamlet.state.in_memory import merge_keys
 from streamlet.state.memory import StateMemory
+from streamlet.state.promise import PromiseWatch, WatchedEntries
 from streamlet.state.size_sample import SizeSample
 from streamlet.state.values import ChangelogRecord, ValueAndTimestamp
 
@@ -93,7 +94,8 @@ class WriteBuffer:
         self._sealed: dict[bytes, Entry] | None = None
         self._encoded: list[bytes | None] = []
         self._sealed_events: dict[tuple[bytes, int], Any] | None = None
-        self._proofs: dict[bytes, tuple[Entry, bytes]] | None = None
+        self._promised = immutable and not value_serde.immutable
+        self._watch: PromiseWatch | None = None
         self._clean_limit = 0
         self._set_clean_limit(64.0)
 
@@ -120,8 +122,6 @@ class WriteBuffer:
             if stored is None:
                 return None
             entry = self._entry(key, stored)
-            if self._proofs is not None and self.objects:
-                self._proofs[key] = (entry, stored[8:] if self._timestamped else stored)
         self.recent[key] = entry
         if len(self.recent) > self._clean_limit:
             self._next_generation()
@@ -204,17 +204,12 @@ class WriteBuffer:
             if value is not None:
                 self.dirty_bytes += len(value)
         elif self.careful and value is not None:
-            self.check(key, value, timestamp)
+            self.check(key, value)
         self.dirty[key] = (value, timestamp)
 
-    def check(self, key: bytes, value: Any, timestamp: int) -> None:
-        """Serialise an object now, for the error it may raise, or to tell later whether it was changed in place."""
-        data = self.serialised(key, value)
-        if self._proofs is not None:
-            known = self._proofs.get(key)
-            if known is not None and known[0][0] is value and known[1] != data:
-                return  # the object that was got here is put back, changed in place: keep the proof for `verify`
-            self._proofs[key] = ((value, timestamp), data)
+    def check(self, key: bytes, value: Any) -> None:
+        """Serialise an object now, for the error it may raise."""
+        self.serialised(key, value)
 
     def serialised(self, key: bytes, value: Any) -> bytes:
         """Return a value's bytes.
@@ -310,6 +305,8 @@ class WriteBuffer:
         """Drop the changes since the last commit, and the clean entries of the same keys."""
         dropped = self.dirty
         self._set_dirty({})
+        if self._watch is not None:
+            self._watch.clear()
         self._unseal()
         if self.events:
             self.events = {}
@@ -366,18 +363,17 @@ class WriteBuffer:
 
     def clear_clean(self) -> None:
         """Forget all clean entries."""
-        self.recent, self.old = {}, {}
-        if self._proofs is not None:
-            self._proofs = {}
+        if self._watch is not None:
+            self._watch.clear()
+        self.recent, self.old = self._new_entries(), self._new_entries()
 
     def _forget(self, key: bytes) -> None:
         self.recent.pop(key, None)
         self.old.pop(key, None)
-        if self._proofs is not None:
-            self._proofs.pop(key, None)
 
     def _set_dirty(self, dirty: dict[bytes, Entry]) -> None:
-        self.dirty = dirty  # a new one: open iterators go on with the one they began with
+        self.dirty = self._new_entries()  # a new one: open iterators go on with the one they began with
+        self.dirty.update(dirty)
         if self._sorted is not None:
             self._sorted = sorted(dirty)
         self._sample = SizeSample(self._size_of)
@@ -404,34 +400,27 @@ class WriteBuffer:
         self._clean_limit = max(1, int(self._memory.entries_bytes / 2 / entry))
 
     def _next_generation(self) -> None:
-        self.old, self.recent = self.recent, {}
+        self.old, self.recent = self.recent, self._new_entries()
 
     # -- the promise of immutable values ---------------------------------------------------------
-    @property
-    def watching(self) -> bool:
-        """Whether `watch` was called."""
-        return self._proofs is not None
-
     def watch(self) -> None:
-        """Remember the bytes of every object from now on, for `verify`. Costs what objects save."""
-        self.careful = True
-        self._proofs = {}
-        self.clear_clean()
+        """Remember the bytes of the objects used lately, for `verify`, if their immutability rests on a promise."""
+        if self.objects and self._promised:
+            self._watch = PromiseWatch(self.store, self.serialised)
+            self.clear_clean()
+            self._set_dirty(self.dirty)
 
     def verify(self) -> None:
-        """Check that no object was changed in place since it was put or read; needs `watch`.
+        """Check that no object used lately was changed in place; needs `watch`.
 
         Raises:
             StateStoreError: If one was; the message names the store and the key.
         """
-        if self._proofs is None or not self.objects:
-            return
-        for key, (entry, data) in self._proofs.items():
-            if entry[0] is not None and self.serialised(key, entry[0]) != data:
-                raise StateStoreError(
-                    f"store {self.store!r}: the value of key {key!r} was changed in place after it was put or got. "
-                    f"Build a new value instead, or declare the store without immutable_values=True"
-                )
+        if self._watch is not None:
+            self._watch.verify()
+
+    def _new_entries(self) -> dict[bytes, Entry]:
+        return {} if self._watch is None else WatchedEntries(self._watch)
 
 
 def time_key(store: str) -> bytes:

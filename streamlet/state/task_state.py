@@ -179,7 +179,7 @@ class TaskState:
     def careful(self, careful: bool) -> None:
         self._careful = careful
         for buffer in self._buffers.values():
-            buffer.careful = careful or buffer.watching
+            buffer.careful = careful
 
     # -- restoring -------------------------------------------------------------------------------
     def position(self, store: str) -> Position | None:
@@ -214,12 +214,12 @@ class TaskState:
 
     # -- the rest --------------------------------------------------------------------------------
     def watch_values(self) -> None:
-        """Remember the bytes of all objects, so that `verify_values` tells which were changed in place. For tests."""
+        """Remember the bytes of objects that are immutable by promise only, for `verify_values`. For tests."""
         for buffer in self._buffers.values():
             buffer.watch()
 
     def verify_values(self) -> None:
-        """Check that no object was changed in place since it was put or got; needs `watch_values`.
+        """Check that none of these objects that was used lately was changed in place; needs `watch_values`.
 
         Raises:
             StateStoreError: If one was; the message names the store and the key.

@@ -172,6 +172,42 @@ def test_broken_promise_of_immutable_values_is_found(open_state: Opener, committ
         harness.state.verify_values()
 
 
+def test_watching_costs_the_same_however_large_the_store_is(open_state: Opener) -> None:
+    calls: list[int] = []
+
+    def encode(value: Any) -> bytes:
+        calls.append(1)
+        return serdes.json.serialize(value)
+
+    serde = serdes.FunctionSerde("counted", encode, serdes.json.deserialize)
+    harness = open_state(Stores.key_value("s", serdes.int64, serde, immutable_values=True))
+    harness.state.watch_values()
+    store = harness.store()
+    for key in range(3_000):
+        store.put(key, [key])
+    harness.state.verify_values()
+    calls.clear()
+    harness.state.verify_values()
+    assert len(calls) <= 256
+    early = store.get(7)
+    harness.state.verify_values()
+    early.append(8)
+    with pytest.raises(StateStoreError, match="changed in place"):
+        harness.state.verify_values()
+
+
+def test_an_object_changed_in_place_and_put_back_is_found(open_state: Opener) -> None:
+    harness = open_state(Stores.key_value("s", serdes.string, serdes.json, immutable_values=True))
+    harness.state.watch_values()
+    harness.store().put("a", {"n": 1})
+    harness.commit()
+    value = harness.store().get("a")
+    value["n"] = 2
+    harness.store().put("a", value)
+    with pytest.raises(StateStoreError, match="changed in place"):
+        harness.state.verify_values()
+
+
 def test_promise_of_immutable_values_is_checked_after_reading_from_the_backend(open_state: Opener) -> None:
     harness = open_state(Stores.key_value("s", serdes.string, serdes.json, immutable_values=True))
     harness.state.restore("s", [ChangelogRecord(b"a", b'{"n":1}', 1)], position(1))
