@@ -41,6 +41,7 @@ from spigot_topologies.wire import (
 )
 from spigot_topologies.workflow import Registry, Task, Workflow, create
 from streamlet import (
+    Cancellable,
     ControlError,
     Processor,
     ProcessorContext,
@@ -61,8 +62,11 @@ ERROR_HEADER: Final = "sp-error"
 MAX_STARTS: Final = 1_000
 """So many tasks start in one transition at most; the rest follows in the next ones."""
 
-SWEEP_INTERVAL: Final = timedelta(seconds=5)
-SWEEP_ENTRIES: Final = 10_000
+SWEEP_ENTRIES: Final = 5_000
+"""So many entries of ended workflows are deleted in one transaction at most."""
+
+_SHORTEST_SWEEP, _LONGEST_SWEEP = timedelta(seconds=5), timedelta(minutes=1)
+_HURRIED_SWEEP = timedelta(milliseconds=100)
 
 _NAMESPACE = UUID("5f0f1d04-6f0a-5c3b-9d0e-6e0f2c7f7c11")
 _MAX_ERROR_HEADER = 8 * 1024
@@ -131,8 +135,10 @@ class WorkflowManager(Processor[bytes, bytes, Any, Any]):
         self.context = context
         self._store = context.get_state_store(settings.store)
         self._refusals = Refusals(context, settings.rejections, settings.dead_letter_topic, "workflow")
+        self._hurry: Cancellable | None = None
         if settings.retention is not None:
-            context.schedule(SWEEP_INTERVAL, PunctuationType.WALL_CLOCK_TIME, self._sweep)
+            interval = min(max(settings.retention / 10, _SHORTEST_SWEEP), _LONGEST_SWEEP)
+            context.schedule(interval, PunctuationType.WALL_CLOCK_TIME, self._sweep)
 
     def process(self, record: Record[bytes, bytes]) -> None:
         """Applies a command, or rejects it."""
@@ -272,9 +278,15 @@ class WorkflowManager(Processor[bytes, bytes, Any, Any]):
             self.context.commit()
 
     def _sweep(self, now_ms: int) -> None:
+        """Deletes what may go, a portion now and the rest soon."""
         retention = self._settings.retention
         assert retention is not None  # it is scheduled only where there is one
-        sweep(self._store, now_ms - retention // timedelta(milliseconds=1), SWEEP_ENTRIES)
+        deleted = sweep(self._store, now_ms - retention // timedelta(milliseconds=1), SWEEP_ENTRIES)
+        if deleted >= SWEEP_ENTRIES and self._hurry is None:
+            self._hurry = self.context.schedule(_HURRIED_SWEEP, PunctuationType.WALL_CLOCK_TIME, self._sweep)
+        elif deleted < SWEEP_ENTRIES and self._hurry is not None:
+            self._hurry.cancel()
+            self._hurry = None
 
 
 class _Step:
