@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -427,6 +427,35 @@ def test_queries_see_committed_state_from_another_thread(open_state: Opener) -> 
     thread.join()
     assert results == [("000", (1, 1)), (1, 1), {(1, 1)}, 50, ["001", "000"]]
     assert view.get("000") == (2, 2)
+
+
+def test_a_query_sees_one_commit_while_others_follow(open_state: Opener) -> None:
+    """Every commit sets all keys to one number; an iterator in another thread never shows two."""
+    harness = open_state(COUNTS)
+    store, keys = harness.store(), [f"{number:03}" for number in range(300)]
+    view, mixed, scans, done = harness.state.read_only("counts"), [], [], Event()
+
+    def query() -> None:
+        try:
+            while not done.is_set():
+                for iterate in (view.all, view.reverse_all):
+                    seen = {pair.value for _, pair in iterate()}
+                    scans.append(seen)
+                    if len(seen) > 1:
+                        mixed.append(seen)
+        except BaseException as error:
+            mixed.append(error)
+
+    thread = Thread(target=query)
+    thread.start()
+    for number in range(200):
+        for key in keys:
+            store.fast_put(key, number, 1)
+        harness.commit()
+    done.set()
+    thread.join()
+    assert not mixed
+    assert len(scans) > 2
 
 
 def test_everything_fails_clearly_after_close(open_state: Opener) -> None:

@@ -138,6 +138,50 @@ def test_a_failed_write_leaves_the_changes_dirty(tmp_path: Path, monkeypatch: py
     state.close()
 
 
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_a_commit_that_breaks_off_between_batches_is_repaired_by_restoring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """Some batches are on disk, the position is not: the log is taken in again from the old position."""
+    harness = Harness([TIMESTAMPED], tmp_path)
+    for number in range(100):
+        harness.store().fast_put(str(number), 1, 1)
+    harness.commit()
+    for number in range(50, 12_000):
+        harness.store().fast_put(str(number), None if number % 3 == 0 else 2, 2)
+    for name, records in harness.state.changes():
+        harness.logs[name].extend(records)
+    database: Any = harness.state._databases["s"]
+    batches: list[int] = []
+
+    class BreaksOff:
+        def __init__(self, db: Any) -> None:
+            self.db = db
+
+        def write(self, batch: Any) -> None:
+            if len(batches) == written:
+                raise RuntimeError("the process dies here")
+            batches.append(len(batch))
+            self.db.write(batch)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.db, name)
+
+    monkeypatch.setattr(database, "_db", BreaksOff(database._db))
+    with pytest.raises(StateStoreError, match="the process dies here"):
+        harness.state.commit({"s": position(len(harness.logs["s"]))})
+    monkeypatch.undo()
+    expected = {str(number): (1, 1) for number in range(50)}
+    expected |= {str(number): (2, 2) for number in range(50, 12_000) if number % 3}
+    harness.state.close()
+    harness.state = harness.opened()
+    assert harness.state.position("s") == position(100)
+    assert len(batches) == written
+    harness.restore()
+    assert dict(harness.store().all()) == expected
+    harness.close()
+
+
 def test_clean_entries_are_bounded_and_hot_ones_stay() -> None:
     """Reading a million entries keeps two generations of them; one that is read again and again is never forgotten."""
     reads: list[bytes] = []
