@@ -14,7 +14,7 @@ from streamlet.runtime.collector import count_dropped, settle
 from streamlet.runtime.context import AppContext
 from streamlet.runtime.failures import LogRefusalError, Remedy
 from streamlet.runtime.handlers import ErrorContext, OutputRecord
-from streamlet.runtime.outputs import LostRecord, Outputs, TransactionalOutputs
+from streamlet.runtime.outputs import LostRecord, Outputs
 from streamlet.runtime.queue import TaskOffset
 from streamlet.runtime.task_set import TaskSet
 
@@ -38,17 +38,12 @@ class CarefulMode:
         self._messages: dict[Place, dict[int, Message]] = {}
         self.active = False
 
-    def enter(self, *, at_commit: bool) -> None:
-        """Begin; to be called before the tasks go back.
-
-        Args:
-            at_commit: The commit was refused, so the records that were processed suffice; otherwise the one at hand counts too.
-        """
+    def enter(self) -> None:
+        """Begin, up to what was processed since the last commit; to be called before the tasks go back."""
         for task in self._tasks.running:
             consumed = task.task.consumed()
             for place, resume in task.resume.items():
-                done = consumed[place].offset if place in consumed else resume.offset
-                until = done if at_commit or done >= task.expected[place] else done + 1
+                until = consumed[place].offset if place in consumed else resume.offset
                 if until > resume.offset:
                     self._until[place] = max(until, self._until.get(place, 0))
         if not self._until:
@@ -81,9 +76,8 @@ class CarefulMode:
 
     def _set(self, careful: bool) -> None:
         self._tasks.set_careful(careful)
-        if isinstance(self._outputs, TransactionalOutputs):
-            self._outputs.careful = careful
-            self._outputs.refused.clear()
+        self._outputs.careful = careful
+        self._outputs.refused.clear()
 
     def settle(self, task: ActiveTask, before: Mapping[Place, TaskOffset], error: Exception) -> None:
         """Ask the production exception handler about the one record whose commit failed, and skip it if it says so.
@@ -94,7 +88,10 @@ class CarefulMode:
                 have to be loaded again.
         """
         consumed = task.task.consumed()
-        place = next(place for place, at in consumed.items() if place not in before or at.offset > before[place].offset)
+        moved = [place for place, at in consumed.items() if place not in before or at.offset > before[place].offset]
+        if not moved:  # what a punctuation wrote: no record is to blame, and none can be skipped
+            raise error
+        place = moved[0]
         offset = consumed[place].offset
         record, cause = self._refused_record(task, error)
         context = self._context(task.id, place, offset - 1)
@@ -115,10 +112,8 @@ class CarefulMode:
         self._tasks.reread(task)
 
     def _refused_record(self, task: ActiveTask, error: Exception) -> tuple[OutputRecord, KafkaException]:
-        refused: list[LostRecord] = []
-        if isinstance(self._outputs, TransactionalOutputs):
-            self._outputs.poll()  # the report that names the record may still wait
-            refused = self._outputs.refused
+        self._outputs.poll()  # the report that names the record may still wait
+        refused = self._outputs.refused
         if refused:
             lost = refused.pop(0)
             refused.clear()
@@ -141,41 +136,6 @@ class CarefulMode:
             raw_value=None if message is None else message.value(),
             dead_letter_topic=self._app.config.dead_letter_queue_topic,
         )
-
-    def settle_output(self, lost: LostRecord, tasks: Sequence[ActiveTask]) -> bool:
-        """At-least-once: ask about a record of a sink that was refused later; its source record is no longer known.
-
-        Returns:
-            Whether to write it again.
-
-        Raises:
-            ProductionError: The handler chose to fail.
-        """
-        node, task = next(
-            (
-                (sink.name, task.id)
-                for task in tasks
-                for sink in task.sub_topology.sinks
-                if sink.topic is not None and task.task.topic_on_log(sink.topic) == lost.topic
-            ),
-            (None, tasks[0].id if tasks else TaskId(0, 0)),
-        )
-        context = ErrorContext(
-            node=node,
-            task=task,
-            topic=None,
-            partition=None,
-            offset=None,
-            timestamp=lost.timestamp,
-            headers=(),
-            raw_key=None,
-            raw_value=None,
-            dead_letter_topic=self._app.config.dead_letter_queue_topic,
-        )
-        again = settle(self._app.config, self._outputs, context, _output(lost), KafkaException(lost.error))
-        if not again:
-            count_dropped(self._app.sensor, context)
-        return again
 
 
 def _output(lost: LostRecord) -> OutputRecord:

@@ -15,7 +15,6 @@ from attrs import frozen
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streamlet.clients.supplier import Consumer, Producer
-from streamlet.errors import ProductionError
 from streamlet.records import Headers
 from streamlet.runtime.active import Place
 from streamlet.runtime.failures import LogRefusalError, Remedy, error_of, is_busy, is_record_fault, refusal
@@ -49,9 +48,6 @@ class LostRecord:
     error: KafkaError
 
 
-RefusedHandler: TypeAlias = Callable[[LostRecord], bool]
-"""Decides about a record that the log refused: True writes it again, False goes on without it; raises to fail."""
-
 MakeProducer: TypeAlias = Callable[[dict[str, Any]], Producer]
 
 
@@ -63,13 +59,19 @@ class Outputs(ABC):
     Args:
         clock: For the time that a repeated call may take.
         timeout: ``task.timeout.ms`` in seconds: how long an operation that timed out is repeated.
+
+    Attributes:
+        delivered: Where the last record of each changelog partition came to lie, since the last commit.
+        careful: Have every record's delivery reported, so that `refused` names what the log did not take.
+        refused: Records that the log refused for good since the last commit or abort.
     """
 
     def __init__(self, clock: Clock, timeout: float) -> None:
         self._clock = clock
         self._timeout = timeout
         self.delivered: dict[Place, Delivered] = {}
-        self.on_refused: RefusedHandler | None = None
+        self.careful = False
+        self.refused: list[LostRecord] = []
 
     @abstractmethod
     def begin(self) -> None:
@@ -113,7 +115,7 @@ class Outputs(ABC):
 
     @abstractmethod
     def poll(self) -> None:
-        """Serve delivery reports; raises what a handler decided to raise."""
+        """Serve delivery reports."""
 
     @abstractmethod
     def partition_count(self, topic: str) -> int:
@@ -181,8 +183,6 @@ class TransactionalOutputs(Outputs):
         super().__init__(clock, timeout)
         self._make = make
         self._open = False
-        self.careful = False
-        self.refused: list[LostRecord] = []
         self._producer = self._initialised()
 
     def _initialised(self) -> Producer:
@@ -316,7 +316,6 @@ class PlainOutputs(Outputs):
         super().__init__(clock, timeout)
         self._make = make
         self._failed: list[LostRecord] = []
-        self._change_failed: KafkaError | None = None
         self._open()
 
     def _open(self) -> None:
@@ -362,7 +361,7 @@ class PlainOutputs(Outputs):
 
     def _change_delivered(self, error: KafkaError | None, message: Any) -> None:
         if error is not None:
-            self._change_failed = self._change_failed or error
+            self._report(error, message)
             return
         place = (message.topic(), message.partition())
         before = self.delivered.get(place)
@@ -371,13 +370,7 @@ class PlainOutputs(Outputs):
 
     def prepare(self, offsets: list[TopicPartition], consumer: Consumer) -> None:
         self._flush(self._changes, "the changelogs")
-        if self._change_failed is not None:
-            error, self._change_failed = self._change_failed, None
-            raise refusal("changes could not be written", error, _plain_remedy(error))
         self._flush(self._producer, "the results")
-        while self._failed:  # a handler may write again, or write dead letters
-            self.poll()
-            self._flush(self._producer, "the results")
 
     def finish(self, offsets: list[TopicPartition], consumer: Consumer) -> None:
         if offsets:
@@ -388,36 +381,42 @@ class PlainOutputs(Outputs):
         while producer.flush(_ATTEMPT_SECONDS):
             if self._clock.monotonic() > deadline:
                 raise LogRefusalError(f"{what} could not be written within {self._timeout:.0f} s", Remedy.ABORT)
+            self._raise_failed()
+        self._raise_failed()
+
+    def _raise_failed(self) -> None:
+        """Without this, a record that was refused would be lost in silence, for the offsets behind it would be committed.
+
+        The broker refuses whole batches, and so innocent records with the one at fault: the tasks are replayed carefully.
+        """
+        if self._failed:
+            failed, self._failed = self._failed, []
+            self.refused = [lost for lost in failed if is_record_fault(lost.error)]
+            first = self.refused[0] if self.refused else failed[0]
+            raise refusal(f"topic {first.topic} refused a record", first.error, _plain_remedy(first.error))
 
     def abort(self) -> None:
+        for producer in (self._changes, self._producer):
+            producer.purge()
+            producer.poll(0)
         self._failed.clear()
-        self._change_failed = None
         self.delivered.clear()
 
     def renew(self) -> None:
-        self.close(clean=False)
         self.abort()
         self._open()
 
     def poll(self) -> None:
         self._producer.poll(0)
-        while self._failed:
-            lost = self._failed.pop(0)
-            if lost.error.fatal():
-                raise refusal("could not write", lost.error, Remedy.RENEW)
-            again = self.on_refused is not None and self.on_refused(lost)
-            if self.on_refused is None:
-                raise ProductionError(f"topic {lost.topic} refused a record: {lost.error.str()}")
-            if again:
-                self.send(lost.topic, lost.key, lost.value, lost.timestamp, (), lost.partition)
+        self._raise_failed()
 
     def partition_count(self, topic: str) -> int:
         return _partition_count(self._producer, topic)
 
     def close(self, *, clean: bool) -> None:
+        # what sinks wrote may as well arrive: dead letters of the record that ended it all, for one
+        self._producer.flush(_CLOSE_SECONDS)
         for producer in (self._changes, self._producer):
-            if clean:
-                producer.flush(_CLOSE_SECONDS)
             producer.purge()
             producer.poll(0)
 

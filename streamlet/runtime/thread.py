@@ -22,7 +22,7 @@ from streamlet.runtime.commit import Commit
 from streamlet.runtime.context import AppContext
 from streamlet.runtime.failures import LogRefusalError, Remedy, is_busy
 from streamlet.runtime.lifecycle import ThreadState
-from streamlet.runtime.outputs import LostRecord, Outputs
+from streamlet.runtime.outputs import Outputs
 from streamlet.runtime.pace import BATCH, CommitClock, Slice
 from streamlet.runtime.plan import PLAN_KEY, SHUTDOWN_KEY
 from streamlet.runtime.purge import RepartitionPurge
@@ -138,7 +138,6 @@ class StreamThread:
         app, config = self._app, self._app.config
         self._closers: list[Callable[[bool], None]] = []
         self._outputs: Outputs = app.outputs(self.index, self.name)
-        self._outputs.on_refused = self._refused
         self._closers.append(lambda clean: self._outputs.close(clean=clean))
         reader = settings.reader(
             config, f"{self.name}-restore-consumer", "restore.consumer", isolation_level=settings.isolation(config)
@@ -529,7 +528,7 @@ class StreamThread:
         _log.warning("%s goes back to its last commit: %s", self.name, refused)
         self._app.sensor.on_abort(self.name, str(refused))
         if refused.remedy is Remedy.CAREFUL:
-            self._careful.enter(at_commit=refused.error is not None)
+            self._careful.enter()
         try:
             if refused.remedy is not Remedy.RENEW:
                 self._outputs.abort()
@@ -557,10 +556,6 @@ class StreamThread:
         self._to(ThreadState.PARTITIONS_ASSIGNED)
         self._set.close(self._set.all)
         self._seen_changes -= 1
-
-    def _refused(self, lost: LostRecord) -> bool:
-        """At-least-once: a record of a sink was refused after its task had gone on."""
-        return self._careful.settle_output(lost, self._set.all)
 
 
 _WORKING = frozenset({ThreadState.PARTITIONS_ASSIGNED, ThreadState.PARTITIONS_REVOKED, ThreadState.RUNNING})
