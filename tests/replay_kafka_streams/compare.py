@@ -45,6 +45,22 @@ def difference(expected: list[Record], actual: list[Record]) -> str | None:
     return None
 
 
+def as_cached(records: list[Record]) -> list[Record]:
+    """Return what a record cache leaves of the records of one commit: the last one of each key."""
+    last = {repr((record["key"], record.get("topic"), record.get("node"))): record for record in records}
+    return [record for record in records if any(record is kept for kept in last.values())]
+
+
+def started_from(records: list[Record], start: int) -> list[Record]:
+    """Return the records of windows that start at a time or later."""
+    return [record for record in records if not isinstance(record["key"], dict) or record["key"]["start"] >= start]
+
+
+def in_any_order(records: list[Record]) -> list[Record]:
+    """Return records in an order of their own."""
+    return sorted(records, key=repr)
+
+
 def show(record: Record) -> str:
     """Return a record in one line."""
     where = record.get("topic") or record.get("node")

@@ -183,7 +183,7 @@ def _window_aggregate(functions: Functions) -> Table:
     }
     if functions.method.startswith("testReduce"):
         known["reducer"] = lambda first, second: f"{first}+{second}"
-    if functions.method.startswith("shouldLogAndMeter"):
+    if functions.method.startswith("shouldLogAndMeter") and functions.test_class == "KStreamWindowAggregateTest":
         known["init"] = str
     if functions.method == "testAggregateRandomInput":
         known["init"] = str
@@ -195,6 +195,10 @@ def _grouped_stream(functions: Functions) -> Table:
     known: Table = {}
     if functions.method.startswith("shouldReduce") and "Session" in functions.method:
         known["reducer"] = lambda first, second: f"{first}:{second}"
+    if functions.method.startswith("shouldAggregate") and "Session" in functions.method:
+        known["init"] = int
+        known["adder"] = lambda key, value, aggregate: aggregate + 1
+        known["merger"] = lambda key, first, second: first + second
     return known
 
 
@@ -467,7 +471,8 @@ def functions_of(case: str, words: str, variants: list[str], *, describes_only: 
     )
     functions.flags["variants"] = _variants(case, variants)
     functions.flags["words"] = words
-    functions.flags["reduce_sliding"] = "sliding windows, reduce" in words
+    # a store of the test's own, which cannot be walked backwards: sliding windows then come in another order
+    functions.flags["walks_forward"] = "store=InOrder" in words
     return functions
 
 

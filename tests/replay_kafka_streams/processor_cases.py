@@ -65,13 +65,14 @@ def _session_table(plan: Plan) -> Any:
     """Return the table of the aggregation that these tests use; the last operator recorded is the one driven."""
     grouped = api.call(api.call(plan.builder, "stream", topic(plan, "input")), "group_by_key")
     windowed = windowed_by(grouped, plan.ops[-1])
+    retention = api.ms(3 * plan.ops[0].number("gapMs"))  # that of the tests' store
     return api.call(
         windowed,
         "aggregate",
         int,
         lambda key, value, aggregate: aggregate + 1,
         lambda key, first, second: first + second,
-        store="session-store",
+        store=api.make("Materialized", "session-store", retention=retention),
     )
 
 
