@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Literal
 from uuid import UUID, uuid4
 from zlib import compress, decompress
@@ -62,7 +63,7 @@ def create(
         address, encoded, compiled = _compile_encoded(plan, registry)
         state = State(run_id, compiled, parts)
         state.put_bytes(_META, _VERSION + run_id.bytes + address)
-        state.put_bytes(_PLAN, compress(encoded))
+        state.put_bytes(_PLAN, _compressed(encoded))
         if scope:
             state.set_entry(_NAMES, [*scope])
     state.write(None, dict(scope or {}))
@@ -338,6 +339,12 @@ def _compile_encoded(plan: Any, registry: Registry) -> tuple[bytes, bytes, PlanN
         compiled = cached(address, registry, compile_plan(plan, registry))
     assert compiled is not None
     return address, encoded, compiled
+
+
+@lru_cache(maxsize=256)
+def _compressed(plan: bytes) -> bytes:
+    """A plan's bytes, compressed once: zlib lets go of the interpreter, and waits for it as long as others use it."""
+    return compress(plan)
 
 
 def _as_id(task_id: UUID | str) -> bytes | None:
