@@ -168,7 +168,9 @@ def test_an_oversize_record_is_found_and_skipped(log: LogUnderTest, guarantee: s
     assert letter.value() == big
     with running(kept(log), config) as app:
         entries = dict(app.store("kept").all())
-        assert {key: value for key, value in entries.items() if key != "k30"} == {f"k{n}": n for n in range(60) if n != 30}
+        assert {key: value for key, value in entries.items() if key != "k30"} == {
+            f"k{n}": n for n in range(60) if n != 30
+        }
     assert len(seen) == 1, "a skipped record stays skipped"
 
 
