@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
+from streamlet.errors import InvalidStateStoreError
 from streamlet.serdes import Serde
 from streamlet.state.backend import Backend
 from streamlet.state.buffer import WriteBuffer
@@ -93,7 +94,11 @@ class Assembly:
         )
 
     def view(self, backend: Backend, observed: Callable[[], int]) -> Any:
-        """Return a view of the committed data for any thread."""
+        """Return a view of the committed data for any thread; see `StoreBuilder.view`."""
+        if self.kind is StoreKind.OUTER_JOIN:
+            raise InvalidStateStoreError(
+                f"store {self.name!r} holds what a join has not matched yet, and cannot be queried"
+            )
         keys: KeyCodec[Any] = KeyCodec(self.name, self.key_serde)
         values = self._values(objects=False)
         entries = CommittedEntries(backend, timestamped=self._entry_timestamped)

@@ -161,13 +161,6 @@ class RocksDatabase(Database):
             except Exception as error:
                 raise StateStoreError(f"store {family!r} in {self._path} could not be emptied: {error}") from error
 
-    def flush(self) -> None:
-        """Write all write buffers to files."""
-        db = self._open()
-        for backend in self._families.values():
-            backend.flush()
-        db.flush()
-
     def close(self) -> None:
         """Close the database, its views and its iterators, so that the directory can be opened again."""
         with self._lock:
@@ -235,10 +228,6 @@ class RocksBackend(Backend):
         if self._view is None:
             self.fail_closed()
         return int(self._view.property_int_value("rocksdb.estimate-num-keys") or 0)
-
-    def flush(self) -> None:
-        """Write the write buffer to a file."""
-        self._view.flush()
 
     def close(self) -> None:
         """Let go of everything that belongs to the database."""

@@ -10,7 +10,7 @@ import pytest
 
 from streamlet import serdes
 from streamlet.config import StreamsConfig
-from streamlet.errors import SerializationError, StateStoreError, TopologyError
+from streamlet.errors import InvalidStateStoreError, SerializationError, StateStoreError, TopologyError
 from streamlet.records import Window, Windowed
 from streamlet.state import (
     NOT_PUT,
@@ -258,6 +258,51 @@ def test_the_index_drops_its_oldest_when_it_is_full() -> None:
     index.drop_before(20)
     assert index.floor == 20
     assert between(20, 99) == [25, 31]
+
+
+def test_what_cannot_be_serialised_names_the_store(open_state: Opener) -> None:
+    harness = open_state(WINDOWS, SESSIONS, VERSIONS)
+    windows = harness.store("w")
+    for call in (lambda key: windows.fast_get(key, 1), lambda key: windows.fast_put(key, 1, 1, 1)):
+        with pytest.raises(SerializationError, match="'w': the key 5 cannot be serialised"):
+            call(5)
+        with pytest.raises(StateStoreError, match="'w': a key must not be None"):
+            call(None)
+    harness.state.careful = True
+    for name, call in (
+        ("w", lambda: windows.fast_put("a", 1, "no number", 1)),
+        ("s", lambda: harness.store("s").fast_put("a", 1, 2, "no number", 1)),
+        ("v", lambda: harness.store("v").put("a", "no number", 1)),
+    ):
+        with pytest.raises(SerializationError, match=f"'{name}': the value of key"):
+            call()
+    harness.state.careful = False
+    harness.state.rollback()
+    windows.fast_put("a", 1, 1, 1.5)
+    with pytest.raises(SerializationError, match=r"'w': the timestamp of key .* must be an int, not 1.5"):
+        list(harness.state.changes())
+    harness.state.rollback()
+    harness.state.restore("w", [ChangelogRecord(b"\xff" + bytes(12), bytes(8), 0)], position(1))
+    with pytest.raises(SerializationError, match=r"'w': the key .* cannot be deserialised"):
+        list(windows.all())
+
+
+def test_many_starts_and_deletions(open_state: Opener) -> None:
+    harness = open_state(WINDOWS)
+    store = harness.store()
+    for start in range(600):
+        store.put("a", ValueAndTimestamp(start, start), start)
+        store.put("a", None, start - start % 2)
+    assert [start for start, _ in store.fetch("a", 0, 600)] == list(range(1, 600, 2))
+    harness.commit()
+    assert [start for start, _ in store.backward_fetch("a", 0, 600)] == list(range(599, 0, -2))
+    assert [key.window.start for key, _ in store.backward_fetch_all(590, 595)] == [595, 593, 591]
+    assert [key.window.start for key, _ in store.fetch_all(590, 595)] == [591, 593, 595]
+
+
+def test_unmatched_rows_cannot_be_queried(open_state: Opener) -> None:
+    with pytest.raises(InvalidStateStoreError, match="'o' holds what a join has not matched yet"):
+        open_state(ROWS).state.read_only("o")
 
 
 # -- versions --------------------------------------------------------------------------------------
