@@ -44,7 +44,7 @@ class SizeSample(Generic[E]):
             for key in new[-self._seen % self._stride :: self._stride]:
                 self._sizes[key] = self._size_of(entries[key])
             self._seen = count
-        for _ in range(_PER_CALL if grown else 1):
+        for _ in range(max(1, min(grown, _PER_CALL))):
             if not self._turn:
                 self._turn = list(self._sizes)
             key = self._turn.pop()
