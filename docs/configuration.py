@@ -13,8 +13,8 @@ from streamlet.config import ALIASES, CLIENT_PREFIXES, SECURITY_PREFIXES, TOPIC_
 HEAD = """\
 # Configuration
 
-A configuration is a mapping of Kafka Streams' keys to values; numbers may be given as text. A key that is unknown or not
-supported is refused when the application is made, with the nearest right one, and all faults at once:
+A configuration is a mapping of Kafka Streams' keys to values; numbers may be given as text. A key that is unknown or
+not supported is refused when the application is made, with the nearest right one, and all faults at once:
 
 ```python
 from streamlet import ConfigError, StreamsConfig
@@ -47,7 +47,7 @@ What the guarantees rest on cannot be set through a prefix: `enable.auto.commit`
 | `bootstrap.servers` | log |
 |---|---|
 | `host:port,host:port` | a cluster |
-| `embedded:path/to/log.db` | an embedded log in a file, which is made where there is none; state lies beside it, in `log.db.state/` |
+| `embedded:path/to/log.db` | an embedded log in a file, made on first use; state lies in `log.db.state/` |
 | `embedded:` | the process's log in memory; `embedded:mem:NAME` is another one |
 
 Options of an embedded log follow a question mark: `embedded:log.db?partitions=4` (of topics made on first use; 1),
@@ -82,7 +82,9 @@ def _default(default: object) -> str:
         return "needed"
     if default is None:
         return ""
-    return f"{default:,}" if isinstance(default, int) else f"`{default.value if isinstance(default, Enum) else default}`"
+    return (
+        f"{default:,}" if isinstance(default, int) else f"`{default.value if isinstance(default, Enum) else default}`"
+    )
 
 
 def _code(names: tuple[str, ...]) -> str:

@@ -87,6 +87,10 @@ class Ledger:
         """How many passengers have been dealt with."""
         return int(self._rows("SELECT count(*) FROM ledger")[0][0])
 
+    def stranding_tasks(self) -> int:
+        """How many tasks have written that passengers are stranded."""
+        return int(self._rows("SELECT count(DISTINCT task) FROM ledger WHERE flight IS NULL")[0][0])
+
     def entries(self) -> list[tuple[str, Entry]]:
         """All that is written, each with its cancelled flight."""
         rows = self._rows("SELECT cancelled, passenger, flight, seat FROM ledger ORDER BY cancelled, passenger")

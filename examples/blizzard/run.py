@@ -66,10 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = rebook(setting, cancelled, ledger, elsewhere=given.elsewhere)
             seconds = time.monotonic() - began
             report.check(cancelled, ledger.entries(), result)
+            tasks = len(cancelled) + sum(map(_parties, cancelled)) + ledger.stranding_tasks()
         print(report.text(result))
         print()
         print("Checked against the ledger: every passenger once, no seat twice.")
-        print(f"{seconds:.1f} s.")
+        if not given.resume:
+            print(f"{tasks:,} tasks in {seconds:.1f} s: {tasks / seconds:,.0f} a second.")
         if given.brokers is None:
             print(f"\n{ON_A_CLUSTER}")
     return 0
