@@ -106,7 +106,7 @@ class _FinalSessions:
         self._open.add((end, start), key, data)
 
     def prevent_expiry(self, end: int, close: int, headers: Headers) -> None:
-        """Send results that the store is about to forget."""
+        """Send the results of sessions up to this end, which the store is about to forget."""
         if self._open.expire_at(end):
             self._send(close, headers)
 

@@ -92,8 +92,6 @@ class AggregateSlidingWindows(Operator):
             if timestamp + difference < close:
                 dropped("late: all its windows have closed")
                 return
-            if final is not None:
-                final.prevent_expiry(timestamp + 1, close, headers)
             try:
                 rows = fetch(key, max(0, timestamp - 2 * difference), timestamp + 1)
                 results = change(key, value, timestamp, rows, close)
@@ -228,23 +226,22 @@ class AggregateSlidingWindows(Operator):
 
 
 class _FinalSlidingResults:
-    """Sends the results of sliding windows that have closed."""
+    """Sends the results of sliding windows that have closed.
+
+    As in Kafka Streams, a window that the store forgets before its result was sent is lost: with the default retention
+    that is so when stream time jumps by more than twice the difference and the grace. It is counted as dropped.
+    """
 
     def __init__(self, context: NodeContext, forward: Forward, windows: SlidingWindows, store: Any) -> None:
         self._forward = forward
         self._difference = windows.difference_ms
-        self._retention = windows.retention_ms
+        self._dropped = context.dropped
         self._store = store
         self._open = OpenWindows(context, self._load)
 
     def add(self, start: int, key: Any) -> None:
         """Take in a window that was written."""
         self._open.add((start, start), key, self._store.encode_key(key))
-
-    def prevent_expiry(self, start: int, close: int, headers: Headers) -> None:
-        """Send results that the store would forget once a window of this start is written."""
-        if self._open.expire_at(start - self._retention):
-            self._send(close, headers)
 
     def send_if_due(self, close: int, headers: Headers) -> None:
         """Send results if there may be any."""
@@ -257,6 +254,10 @@ class _FinalSlidingResults:
             if row is not None:
                 window = Window(start, start + self._difference)
                 self._forward(Windowed(key, window), (row[0], None, True), row[1], headers)
+            elif start < self._store.expiry.oldest:
+                self._dropped(
+                    "a final result: its window is older than the retention of the store (a longer one keeps it)"
+                )
 
     def _load(self, bound: int) -> Iterable[tuple[Place, Any, bytes]]:
         """Read the open windows: those that end at the bound, up to which results were sent, or later."""

@@ -161,7 +161,7 @@ class AggregateWindows(Operator):
             if timestamp > time.value:
                 time.value = timestamp
             close = time.value - grace
-            if opened.expire_at(timestamp - retention):  # the interval must not cost results: they come early for once
+            if opened.expire_at(timestamp - retention):  # before the store forgets them: Kafka Streams loses those
                 send(close, headers)
             try:
                 for start in starts(timestamp):

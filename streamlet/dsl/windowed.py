@@ -101,7 +101,7 @@ class _Windowed(Generic[K_co, V_co]):
         store_name = options.name or plan.store_name(prefix)
         node = plan.name(name, prefix)
         serdes = known(node)
-        store = PendingWindowStore(store_name, options, serdes, _ASK, windows)
+        store = PendingWindowStore(store_name, options, serdes, _ASK, windows, emit)
         parent, sources = grouped.repartitioned(store_name)
         step = WindowedTableStep(
             node,

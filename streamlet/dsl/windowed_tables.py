@@ -32,10 +32,20 @@ class PendingWindowStore(PendingStore):
         TopologyError: If the retention that the user gave is too short for the windows and their grace.
     """
 
-    def __init__(self, name: str, options: Materialized[Any], serdes: Serdes, ask: Ask, windows: Windows) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: Materialized[Any],
+        serdes: Serdes,
+        ask: Ask,
+        windows: Windows,
+        emit: EmitStrategy = EmitStrategy.ON_WINDOW_UPDATE,
+    ) -> None:
         super().__init__(name, options, serdes, ask)
         self._windows = windows
         self._retention = _retention(name, options, windows)
+        if isinstance(windows, SlidingWindows) and emit is EmitStrategy.ON_WINDOW_CLOSE:
+            self._retention += timedelta(milliseconds=1)  # as in Kafka Streams, so that a closing window is just there
 
     def builder(self, writer: Writer, node: str) -> StoreBuilder[Any]:
         """Return its declaration."""
