@@ -50,6 +50,7 @@ from streamlet import (
     RecordMetadata,
     StateStoreError,
     StoreBuilder,
+    TaskError,
 )
 
 __all__ = ["ERROR_HEADER", "EVENTS", "TASKS", "ManagerSupplier", "WorkflowManager", "run_id_of"]
@@ -144,8 +145,10 @@ class WorkflowManager(Processor[bytes, bytes, Any, Any]):
         """Applies a command, or rejects it."""
         try:
             outcome = self._decide(record)
-        except (StateStoreError, ControlError, MemoryError):
-            raise  # no fault of the command: it has to be processed again
+        except StateStoreError as error:  # no fault of the command: no handler may have it skipped
+            raise TaskError(f"the workflow manager cannot go on: {error}", task=str(self.context.task_id)) from error
+        except (ControlError, MemoryError):
+            raise
         except Exception as error:
             self._refusals.refuse(record, "internal-error", f"{type(error).__name__}: {text_of(error)}", error)
             return
@@ -299,6 +302,7 @@ class _Step:
         self._parts = parts
         self._timestamp = timestamp
         self._written: dict[UUID, bytes] = {}
+        self._store_failed: StateStoreError | None = None
 
     @cached_property
     def id(self) -> Any:
@@ -307,7 +311,11 @@ class _Step:
 
     @cached_property
     def _ctx(self) -> Any:
-        return self._parts.context()[0]
+        try:
+            return self._parts.context()[0]
+        except StateStoreError as error:
+            self._store_failed = error  # within a step of the engine, to which this looks like the task's own fault
+            raise
 
     # --- tasks --------------------------------------------------------------------------------------------------------
 
@@ -345,6 +353,8 @@ class _Step:
         # and one transaction could still hold all of them.
         under_way = parts.continuation != 0
         tasks = workflow.next(0 if under_way else self._settings.max_starts)
+        if self._store_failed is not None:
+            raise self._store_failed
         more = workflow.has_more
         if not more:
             parts.continuation = 0

@@ -82,12 +82,12 @@ class WorkflowParts:
         self.sequence = self.continuation = 0
         self._engine_header: bytes | None = None
         if header is not None:
-            version, flags, self.sequence, self.continuation = _HEAD.unpack_from(header)
-            if version != _VERSION:
+            if header[0] != _VERSION or len(header) < _HEAD.size:
                 raise StateStoreError(
-                    f"workflow {key!r}: state of unknown format {version}, written by a newer version of "
+                    f"workflow {key!r}: state of unknown format {header[0]}, written by a newer version of "
                     f"spigot_topologies: run that version, or drain and delete the application's state"
                 )
+            _, flags, self.sequence, self.continuation = _HEAD.unpack_from(header)
             self.refused, self.ended, self.deleting = (bool(flags & bit) for bit in (_REFUSED, _ENDED, _DELETING))
             self._engine_header = header[_HEAD.size :] or None
 
@@ -138,7 +138,7 @@ class WorkflowParts:
             for number in range(1, int.from_bytes(first[:2], "big")):
                 pieces.append(self._need(_CONTEXT + number.to_bytes(2, "big")))
             data = self._context = b"".join(pieces)
-        ctx, extra = codec.decode(data)
+        ctx, extra = self._decode(data)
         return ctx, extra
 
     def set_error(self, error: dict[Any, Any]) -> None:
@@ -147,7 +147,7 @@ class WorkflowParts:
 
     def error(self) -> dict[Any, Any]:
         """Why the plan was refused."""
-        error: dict[Any, Any] = codec.decode(self._need(_ERROR))
+        error: dict[Any, Any] = self._decode(self._need(_ERROR))
         return error
 
     def forget_changes(self) -> None:
@@ -170,8 +170,14 @@ class WorkflowParts:
     def _need(self, part_key: bytes) -> bytes:
         data = self.get(part_key)
         if data is None:
-            raise KeyError(f"workflow {self.key!r} lacks the entry {part_key!r}; was its state only partly restored?")
+            raise StateStoreError(f"workflow {self.key!r} lacks the entry {part_key!r}; was it only partly restored?")
         return data
+
+    def _decode(self, data: bytes) -> Any:
+        try:
+            return codec.decode(data)
+        except Exception as error:
+            raise StateStoreError(f"workflow {self.key!r} has an entry that cannot be read: {error}") from error
 
     def _read(self, part_key: bytes) -> bytes | None:
         try:

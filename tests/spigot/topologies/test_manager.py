@@ -29,7 +29,7 @@ from spigot_topologies.topologies import ERROR_HEADER
 from spigot_topologies.topologies.manager import run_id_of
 from spigot_topologies.values import Keyword, Symbol
 from spigot_topologies.wire import Create, read_extensions
-from streamlet import RecordMetadata, TopologyError, TopologyTestDriver
+from streamlet import RecordMetadata, TaskError, TopologyError, TopologyTestDriver, log_and_continue
 from tests.spigot.topologies.harness import DEAD, Bench, Recorder, task_headers
 
 
@@ -529,3 +529,22 @@ def test_a_handler_without_methods_is_refused() -> None:
         Bench(handler=Async())
     with pytest.raises(TopologyError, match="max_bytes"):
         topic_cfg("t", max_bytes=1000)
+
+
+@pytest.mark.parametrize("part", [b"c", b"m", b"n", b"h"])
+def test_lost_state_stops_the_manager_and_costs_no_command(part: bytes) -> None:
+    """Whatever the handler for faults in user code says: the command has to be processed again."""
+    with Bench(handler=Recorder(), config={"processing.exception.handler": log_and_continue}) as bench:
+        bench.create("w", serial(task("a"), task("b")))
+        (a,) = bench.tasks()
+        for key in bench.entries():
+            if key[17:18] == part:
+                bench.store().put(key, b"\x07broken" if part == b"h" else None)
+        if part == b"n":  # then the task is not known, and that is all there is to see
+            bench.succeed("w", a)
+            assert bench.rejections() == ["unknown-task"]
+            return
+        with pytest.raises(TaskError, match="cannot go on"):
+            bench.succeed("w", a)
+        assert bench.rejections() == []
+        assert bench.tasks() == []
