@@ -18,6 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("-q", "--quiet", action="store_true", help="leave out cases that are equal")
     parser.add_argument("-k", "--case", default="", help="only cases whose name holds this text")
+    parser.add_argument("--on-disk", action="store_true", help="keep stores in RocksDB instead of in memory")
     options = parser.parse_args(arguments)
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # dropped records and refused ones are what these recordings are about
@@ -32,7 +33,7 @@ def _replay(options: argparse.Namespace) -> int:
     reasons: Counter[str] = Counter()
     for path in options.files:
         counts: Counter[str] = Counter()
-        for verdict in replay_file(path):
+        for verdict in replay_file(path, on_disk=options.on_disk):
             if options.case not in verdict.case:
                 continue
             counts[verdict.outcome] += 1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 import traceback
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,12 @@ _SKIPPED = (
 _EXTRACTOR = re.compile(r"extractor class: .*")  # names a class of Java, with its address
 
 
-def replay_file(path: Path) -> Iterator[Verdict]:
+def replay_file(path: Path, *, on_disk: bool = False) -> Iterator[Verdict]:
     """Replay all cases of a file.
+
+    Args:
+        path: The file.
+        on_disk: Keep the stores of cases with data in RocksDB, not in memory.
 
     Raises:
         ValueError: If the file is of no known form.
@@ -57,7 +63,7 @@ def replay_file(path: Path) -> Iterator[Verdict]:
         if "ops" in case:
             yield judge(name, versioned_cases.replay, case)
         elif "inputs" in case:
-            yield judge(name, _replay_case, case)
+            yield judge(name, partial(_replay_case, on_disk=on_disk), case)
         else:
             yield judge(name, _replay_description, case)
 
@@ -135,7 +141,7 @@ def compare_text(expected: str, actual: str) -> None:
 # --- cases with data ------------------------------------------------------------------------------------------------
 
 
-def _replay_case(case: dict[str, Any]) -> None:
+def _replay_case(case: dict[str, Any], *, on_disk: bool = False) -> None:
     words, name = case.get("topology") or "", case["case"]
     functions = functions_of(name, words, case.get("variants") or [])
     if any(step.get("topic") == "(processor input)" for step in case["inputs"]):
@@ -154,7 +160,9 @@ def _replay_case(case: dict[str, Any]) -> None:
         raise OutOfScopeError("unknown topology: wired by hand, its processors are not told")
     if not is_built_twice(parse(text)):  # then only its second build is replayed
         compare_text(text, _renamed(str(topology.describe()), functions))
-    drive.run(case, topology, plan, drive_config(functions))
+    with tempfile.TemporaryDirectory() as directory:
+        where = {"state.dir": directory} if on_disk else {}
+        drive.run(case, topology, plan, {**drive_config(functions), **where})
 
 
 def _renamed(text: str, functions: Functions) -> str:
