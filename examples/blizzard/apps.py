@@ -108,7 +108,7 @@ def start_manager(setting: Setting) -> KafkaStreams:
 
 
 def start_worker(setting: Setting, ledger: Ledger) -> KafkaStreams:
-    """Start what does the tasks."""
+    """Start what does the tasks. At least once is enough: the ledger takes each once, the manager each result."""
     logging.getLogger("spigot_topologies").setLevel(
         logging.ERROR
     )  # that a task fails for want of seats is no news here
@@ -117,7 +117,7 @@ def start_worker(setting: Setting, ledger: Ledger) -> KafkaStreams:
         .with_task_topology(handler=Agent(ledger), task_topic_cfg=setting.tasks, workflow_topic_cfg=setting.workflows)
         .build()
     )
-    return start(topology, setting.config("worker"))
+    return start(topology, setting.config("worker", **{"processing.guarantee": "at_least_once"}))
 
 
 def start_report(setting: Setting) -> KafkaStreams:
