@@ -9,12 +9,12 @@ from attrs import define, field, frozen
 from confluent_kafka import TopicPartition
 
 from streamlet.records import TaskId
+from streamlet.runtime.collector import ProducerCollector
+from streamlet.runtime.places import Place
 from streamlet.runtime.queue import TaskOffset
 from streamlet.runtime.task import Task
 from streamlet.state import TaskState
 from streamlet.topology import SubTopology
-
-Place = tuple[str, int]
 
 
 class Phase(Enum):
@@ -43,6 +43,7 @@ class ActiveTask:
         sub_topology: What it runs.
         partitions: Its source partitions.
         task: Its processors.
+        collector: Where its sinks write.
         state: Its stores.
         phase: How far it is.
         resume: Where to go back to after an abort, by partition.
@@ -60,6 +61,7 @@ class ActiveTask:
     sub_topology: SubTopology
     partitions: tuple[Place, ...]
     task: Task
+    collector: ProducerCollector
     state: TaskState
     phase: Phase = Phase.OPENED
     resume: dict[Place, Resume] = field(factory=dict)

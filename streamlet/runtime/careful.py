@@ -9,12 +9,13 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streamlet.clients.supplier import Consumer, Message
 from streamlet.records import TaskId
-from streamlet.runtime.active import ActiveTask, Place, Resume, topic_partitions
+from streamlet.runtime.active import ActiveTask, Resume, topic_partitions
 from streamlet.runtime.collector import count_dropped, settle
 from streamlet.runtime.context import AppContext
 from streamlet.runtime.failures import LogRefusalError, Remedy
 from streamlet.runtime.handlers import ErrorContext, OutputRecord
 from streamlet.runtime.outputs import LostRecord, Outputs
+from streamlet.runtime.places import Place
 from streamlet.runtime.queue import TaskOffset
 from streamlet.runtime.task_set import TaskSet
 
@@ -75,8 +76,8 @@ class CarefulMode:
             _log.info("replayed; going on at full speed")
 
     def _set(self, careful: bool) -> None:
-        self._tasks.set_careful(careful)
         self._outputs.careful = careful
+        self._tasks.set_careful(careful)
         self._outputs.refused.clear()
 
     def settle(self, task: ActiveTask, before: Mapping[Place, TaskOffset], error: Exception) -> None:

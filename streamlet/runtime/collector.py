@@ -23,6 +23,7 @@ class ProducerCollector:
 
     def __init__(self, outputs: Outputs) -> None:
         self._outputs = outputs
+        self.refresh()
         self._counts: dict[str, int] = {}
         self.task: Task | None = None
 
@@ -37,10 +38,33 @@ class ProducerCollector:
         node: str,
         /,
     ) -> None:
+        # Every record pays for this: the producer is called without a detour (see Outputs.send, which does the same).
         try:
-            self._outputs.send(topic, key, value, timestamp, headers, partition)
+            self._produce(
+                topic,
+                value,
+                key,
+                -1 if partition is None else partition,
+                self._report,
+                None,
+                timestamp or 1,
+                list(headers) if headers else None,
+            )
+        except (BufferError, KafkaException):
+            self._send_patiently(OutputRecord(topic, key, value, timestamp, headers, partition), node)
+
+    def refresh(self) -> None:
+        """Take note that the thread's outputs report otherwise than before."""
+        self._produce = self._outputs.producer.produce
+        self._report = self._outputs.report
+
+    def _send_patiently(self, record: OutputRecord, node: str) -> None:
+        try:
+            self._outputs.send(
+                record.topic, record.key, record.value, record.timestamp, record.headers, record.partition
+            )
         except KafkaException as error:
-            self._refused(OutputRecord(topic, key, value, timestamp, headers, partition), error, node)
+            self._refused(record, error, node)
 
     def partition_count(self, topic: str, /) -> int:
         count = self._counts.get(topic)

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from attrs import evolve
 
 from streamlet.clients.supplier import Consumer
-from streamlet.runtime.active import ActiveTask, Place, topic_partitions
+from streamlet.runtime.active import ActiveTask, topic_partitions
 from streamlet.runtime.hooks import FaultPoint, Hooks
 from streamlet.runtime.outputs import Outputs
+from streamlet.runtime.places import Place
 from streamlet.runtime.queue import TaskOffset
 from streamlet.state import Position
 from streamlet.time import Clock

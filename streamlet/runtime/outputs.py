@@ -16,8 +16,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streamlet.clients.supplier import Consumer, Producer
 from streamlet.records import Headers
-from streamlet.runtime.active import Place
 from streamlet.runtime.failures import LogRefusalError, Remedy, error_of, is_busy, is_record_fault, refusal
+from streamlet.runtime.places import Place
 from streamlet.state import ChangelogRecord
 from streamlet.time import Clock
 
@@ -48,6 +48,7 @@ class LostRecord:
     error: KafkaError
 
 
+DeliveryCallback: TypeAlias = Callable[[KafkaError | None, Any], None]
 MakeProducer: TypeAlias = Callable[[dict[str, Any]], Producer]
 
 
@@ -77,7 +78,6 @@ class Outputs(ABC):
     def begin(self) -> None:
         """Make ready to write; called before records are processed."""
 
-    @abstractmethod
     def send(
         self,
         topic: str,
@@ -87,11 +87,46 @@ class Outputs(ABC):
         headers: Headers,
         partition: int | None,
     ) -> None:
-        """Write a record.
+        """Write a record of a sink; waits while the producer's queue is full.
+
+        A timestamp of 0 means "now" to librdkafka: one millisecond past the epoch is the nearest that it can write.
 
         Raises:
             KafkaException: The record cannot be written (too large, no such partition).
         """
+        try:
+            self._produce(
+                self.producer,
+                topic,
+                value,
+                key,
+                -1 if partition is None else partition,
+                self.report,
+                None,
+                timestamp or 1,
+                list(headers) if headers else None,
+            )
+        except KafkaException as exception:
+            self.raise_if_lost(exception)
+            raise
+
+    def raise_if_lost(self, exception: KafkaException) -> None:
+        """Raise if not the record is at fault, but the transaction or the producer cannot be used any more."""
+        error = error_of(exception)
+        if error.fatal() or error.code() in (KafkaError._FATAL, KafkaError._FENCED):
+            raise refusal("could not write", error, Remedy.RENEW) from exception
+        if error.code() == KafkaError._STATE:
+            raise refusal("could not write: the transaction has failed", error, Remedy.ABORT) from exception
+
+    @property
+    @abstractmethod
+    def producer(self) -> Producer:
+        """What sinks write with; another one after `renew`."""
+
+    @property
+    def report(self) -> DeliveryCallback | None:
+        """What to give with each record that sinks write: nothing, unless reports are needed."""
+        return None
 
     @abstractmethod
     def send_changelog(self, topic: str, partition: int, records: Sequence[ChangelogRecord]) -> None:
@@ -190,6 +225,14 @@ class TransactionalOutputs(Outputs):
         self._repeat("initialise transactions", producer.init_transactions)
         return producer
 
+    @property
+    def producer(self) -> Producer:
+        return self._producer
+
+    @property
+    def report(self) -> DeliveryCallback | None:
+        return self._report if self.careful else None
+
     def begin(self) -> None:
         if not self._open:
             try:
@@ -197,33 +240,6 @@ class TransactionalOutputs(Outputs):
             except KafkaException as exception:
                 raise refusal("could not begin a transaction", error_of(exception), Remedy.RENEW) from exception
             self._open = True
-
-    def send(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        timestamp: int,
-        headers: Headers,
-        partition: int | None,
-    ) -> None:
-        # a timestamp of 0 means "now" to librdkafka: one millisecond past the epoch is the nearest it can write
-        report = self._report if self.careful else None
-        try:
-            self._produce(
-                self._producer,
-                topic,
-                value,
-                key,
-                -1 if partition is None else partition,
-                report,
-                None,
-                timestamp or 1,
-                list(headers) if headers else None,
-            )
-        except KafkaException as exception:
-            self._raise_if_lost(exception)
-            raise
 
     def send_changelog(self, topic: str, partition: int, records: Sequence[ChangelogRecord]) -> None:
         producer = self._producer
@@ -234,16 +250,8 @@ class TransactionalOutputs(Outputs):
                 report = self._last if at == last else careful
                 self._produce(producer, topic, value, key, partition, report, None, timestamp or 1)
         except KafkaException as exception:
-            self._raise_if_lost(exception)
+            self.raise_if_lost(exception)
             raise refusal(f"a change could not be written to {topic}[{partition}]", error_of(exception)) from exception
-
-    def _raise_if_lost(self, exception: KafkaException) -> None:
-        """Tell an unusable transaction or producer from an unusable record."""
-        error = error_of(exception)
-        if error.fatal() or error.code() in (KafkaError._FATAL, KafkaError._FENCED):
-            raise refusal("could not write", error, Remedy.RENEW) from exception
-        if error.code() == KafkaError._STATE:
-            raise refusal("could not write: the transaction has failed", error, Remedy.ABORT) from exception
 
     def _last(self, error: KafkaError | None, message: Any) -> None:
         if error is None:
@@ -323,29 +331,12 @@ class PlainOutputs(Outputs):
         self._producer = self._make({"on_delivery": self._report, "delivery.report.only.error": True})
         self._changes = self._make({})
 
+    @property
+    def producer(self) -> Producer:
+        return self._producer
+
     def begin(self) -> None:
         pass
-
-    def send(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        timestamp: int,
-        headers: Headers,
-        partition: int | None,
-    ) -> None:
-        self._produce(
-            self._producer,
-            topic,
-            value,
-            key,
-            -1 if partition is None else partition,
-            None,
-            None,
-            timestamp or 1,
-            list(headers) if headers else None,
-        )
 
     def send_changelog(self, topic: str, partition: int, records: Sequence[ChangelogRecord]) -> None:
         producer, report = self._changes, self._change_delivered

@@ -13,9 +13,10 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from streamlet.clients.supplier import Consumer, Message
 from streamlet.errors import StateStoreError
 from streamlet.metrics import Sensor
-from streamlet.runtime.active import ActiveTask, Place
+from streamlet.runtime.active import ActiveTask
 from streamlet.runtime.failures import error_of, is_busy
 from streamlet.runtime.internal_topics import Admin
+from streamlet.runtime.places import Place
 from streamlet.state import ChangelogRecord, Position
 from streamlet.time import Clock
 from streamlet.topology import changelog_name

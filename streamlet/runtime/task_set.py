@@ -11,13 +11,14 @@ from streamlet.clients.supplier import Consumer
 from streamlet.errors import StreamsError
 from streamlet.records import TaskId
 from streamlet.runtime import settings
-from streamlet.runtime.active import ActiveTask, Phase, Place, Resume
+from streamlet.runtime.active import ActiveTask, Phase, Resume
 from streamlet.runtime.assignment import tasks_of
 from streamlet.runtime.collector import ProducerCollector
 from streamlet.runtime.context import AppContext
 from streamlet.runtime.failures import error_of, is_busy
 from streamlet.runtime.internal_topics import LogBusyError
 from streamlet.runtime.outputs import Outputs
+from streamlet.runtime.places import Place
 from streamlet.runtime.restore import Restorer
 from streamlet.runtime.task import Task
 from streamlet.state import TaskState
@@ -132,7 +133,7 @@ class TaskSet:
             sub_topology.stores, directory=app.task_directory(id), memory=app.memory, timestamp=task.timestamp
         )
         state.careful = self.careful
-        return ActiveTask(id, index, sub_topology, partitions, task, state)
+        return ActiveTask(id, index, sub_topology, partitions, task, collector, state)
 
     def advance(self) -> None:
         """Bring tasks that were opened on their way: find where they start, and begin to restore.
@@ -283,6 +284,7 @@ class TaskSet:
         self.careful = careful
         for task in self._tasks.values():
             task.state.careful = careful
+            task.collector.refresh()
 
     # --- letting go -------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from streamlet.clients.supplier import Consumer, Message
 from streamlet.errors import ControlError, SerializationError, StreamsError
 from streamlet.records import TaskId
 from streamlet.runtime import settings
-from streamlet.runtime.active import ActiveTask, Place, Resume
+from streamlet.runtime.active import ActiveTask, Resume
 from streamlet.runtime.assignment import GroupAssignment
 from streamlet.runtime.careful import CarefulMode
 from streamlet.runtime.commit import Commit
@@ -24,6 +24,7 @@ from streamlet.runtime.failures import LogRefusalError, Remedy, is_busy
 from streamlet.runtime.lifecycle import ThreadState
 from streamlet.runtime.outputs import Outputs
 from streamlet.runtime.pace import BATCH, CommitClock, Slice
+from streamlet.runtime.places import Place
 from streamlet.runtime.plan import PLAN_KEY, SHUTDOWN_KEY
 from streamlet.runtime.purge import RepartitionPurge
 from streamlet.runtime.restore import Restorer
