@@ -11,7 +11,7 @@ from streamlet.records import Headers
 from streamlet.testing.driver import TopologyTestDriver
 from streamlet.topic import Topic
 from tests.replay_kafka_streams.compare import Record, as_cached, as_recorded, difference, in_any_order, started_from
-from tests.replay_kafka_streams.functions import Functions
+from tests.replay_kafka_streams.functions import Functions, handler_fails
 from tests.replay_kafka_streams.natural import NaturalSerde
 from tests.replay_kafka_streams.plan import Event, Plan
 from tests.replay_kafka_streams.verdict import DifferentError, OutOfScopeError
@@ -63,8 +63,11 @@ def run(case: dict[str, Any], topology: Any, plan: Plan, config: dict[str, Any])
             driver.written.clear()
             failure = pipe(driver, step, plan.serde)
             told = _compare(wanted, plan, driver, aside)
-            if told is None and failure is not None and not _failure_expected(plan.functions, step):
+            expected = _failure_expected(plan.functions, step)
+            if told is None and failure is not None and not expected:
                 told = f"failed: {type(failure).__name__}: {failure}"
+            if told is None and failure is None and expected:
+                told = "expected a failure"
             internal = (case.get("internal_topics") or [])[position : position + 1]
             if told is None and internal:
                 told = _compare_internal(internal[0], driver)
@@ -96,7 +99,11 @@ def pipe(driver: ListeningDriver, step: dict[str, Any], serde: NaturalSerde) -> 
 
 
 def _failure_expected(functions: Functions, step: dict[str, Any]) -> bool:
-    return bool(functions.flags.get("exceptions")) and "ERR" in str(step.get("key"))
+    """Tell whether an input has to fail: a processor fails on it, and the handler says so, or fails itself."""
+    key = str(step.get("key"))
+    if not functions.flags.get("exceptions") or "ERR" not in key:
+        return False
+    return handler_fails(functions) or "FATAL" in key or "NULL" in key
 
 
 # --- what came out --------------------------------------------------------------------------------------------------

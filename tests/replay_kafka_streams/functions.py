@@ -95,6 +95,11 @@ class Functions:
         return purpose in self.known or f"{purpose}@{node}" in self.known
 
 
+def handler_fails(functions: Functions) -> bool:
+    """Tell whether the exception handler of a case says FAIL, as its method's name tells."""
+    return "ReturnsFail" in functions.method or "InFailProcessing" in functions.method
+
+
 def java(value: Any) -> str:
     """Return a value as Java's string concatenation prints it."""
     if value is None:

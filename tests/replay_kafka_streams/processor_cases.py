@@ -13,7 +13,7 @@ from tests.replay_kafka_streams import api
 from tests.replay_kafka_streams.compare import Record, as_recorded, difference
 from tests.replay_kafka_streams.describe_text import Graph
 from tests.replay_kafka_streams.drive import ListeningDriver, pipe
-from tests.replay_kafka_streams.functions import Functions
+from tests.replay_kafka_streams.functions import Functions, handler_fails
 from tests.replay_kafka_streams.natural import NaturalSerde
 from tests.replay_kafka_streams.plan import Plan
 from tests.replay_kafka_streams.rebuild_aggregates import windowed_by
@@ -27,14 +27,13 @@ _INPUT = "(processor input)"
 
 def exception_config(functions: Functions) -> dict[str, Any]:
     """Return the processing exception handler of a case: as its method's name says."""
-    fail = "ReturnsFail" in functions.method or "InFailProcessing" in functions.method
 
     def handle(_context: Any, record: Any, _error: Exception) -> Any:
         if "FATAL" in record.key:
             raise RuntimeError("KABOOM!")
         if "NULL" in record.key:
             return None
-        return Response.fail() if fail else Response.resume()
+        return Response.fail() if handler_fails(functions) else Response.resume()
 
     return {"processing.exception.handler": handle}
 
@@ -91,6 +90,9 @@ class _Inject(Operator):
 def _table_of_changes(plan: Plan) -> Any:
     stream = api.call(plan.builder, "stream", topic(plan, "input"))
     step = TableStep("changes", [stream.step], lambda _step: _Inject())
+    if "WindowEndTimeDefinition" in plan.ops[-1].text:
+        step.grace_ms = plan.ops[-1].milliseconds("timeToWaitForMoreEvents")
+    step.grace_ms = min(plan.ops[-1].milliseconds("timeToWaitForMoreEvents"), 10**14)  # as if of windows before it
     stream.plan.add(step)
     return KTable(stream.plan, step, stream.serdes, stream.sources, None)
 
@@ -103,8 +105,11 @@ def _drive(case: dict[str, Any], topology: Any, plan: Plan) -> None:
             plan.events.clear()
             given = {**step, "topic": "input", "key": _revived(step["key"]), "value": _revived(step["value"])}
             failure = pipe(driver, given, plan.serde)
-            if failure is not None and "shouldShutDown" not in plan.functions.method.replace("suppressS", "s"):
+            full = "ShutDown" in plan.functions.method and step is case["inputs"][-1]
+            if failure is not None and not full:
                 raise DifferentError(f"failed: {type(failure).__name__}: {failure}")
+            if failure is None and full:
+                raise DifferentError("the buffer is full, but nothing was raised")
             seen.append(
                 [
                     {"key": as_recorded(e.key), "value": as_recorded(e.value), "ts": e.timestamp, "node": e.node}
