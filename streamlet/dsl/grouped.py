@@ -20,6 +20,7 @@ from streamlet.processor.operator import Forward, NodeContext, Operator
 from streamlet.records import Headers
 
 if TYPE_CHECKING:
+    from streamlet.dsl.cogroup import CogroupedKStream
     from streamlet.dsl.windowed import SessionWindowedKStream, TimeWindowedKStream
 
 K_co = TypeVar("K_co", covariant=True)
@@ -228,6 +229,16 @@ class KGroupedStream(Generic[K_co, V_co]):
             name,
             lambda step: Aggregate(initializer, aggregator, step.store_in_use or "", step.sends_old_values),
         )
+
+    def cogroup(self, aggregator: Callable[[K_co, V_co, VA], VA | None]) -> CogroupedKStream[K_co, VA]:
+        """Aggregate this stream together with others into one table.
+
+        Args:
+            aggregator: From key, value and the aggregate so far to the new one; None deletes it.
+        """
+        from streamlet.dsl.cogroup import CogroupedKStream  # it needs this module
+
+        return CogroupedKStream([(self, aggregator)])
 
     @overload
     def windowed_by(

@@ -55,7 +55,8 @@ class AggregateSlidingWindows(Operator):
     """Folds the values of each key within sliding windows.
 
     A record without key or value is dropped, and one that comes after its right window has closed. A window is updated
-    if it does not end before stream time minus grace.
+    if it does not end before stream time minus grace. Those that a record falls into are updated from the latest to the
+    earliest, then the new ones.
 
     Attributes:
         folding: How values become an aggregate.
@@ -63,8 +64,6 @@ class AggregateSlidingWindows(Operator):
         emit: When results are sent.
         store: The window store.
         sends_old: Whether changes carry old values.
-        newest_first: Whether the windows a record falls into are updated from the latest to the earliest, as Kafka
-            Streams does with stores that can be read backwards.
     """
 
     folding: Folding
@@ -72,7 +71,6 @@ class AggregateSlidingWindows(Operator):
     emit: EmitStrategy
     store: str
     sends_old: bool
-    newest_first: bool = True
 
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
@@ -181,8 +179,6 @@ class AggregateSlidingWindows(Operator):
                 else:
                     around.complete = True
                     break
-            if not self.newest_first:
-                around.inside.reverse()
             return around
 
         def untouched(key: Any, row: Row, timestamp: int, has_right: bool) -> tuple[Any, int]:

@@ -13,11 +13,14 @@ from streamlet.dsl.table_steps import DerivedTableStep, TableStep
 
 if TYPE_CHECKING:
     from streamlet.dsl.stream import KStream
+    from streamlet.dsl.suppress import Suppressed
 
 K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
 KR = TypeVar("KR")
 VR = TypeVar("VR")
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 _ASK = Ask("the table's source a key serde", "store=Materialized(value_serde=...)")
@@ -141,6 +144,21 @@ class KTable(Generic[K_co, V_co]):
         step = DerivedTableStep(node, self.step, operator, derive, store=pending)
         self.plan.add(step)
         return KTable(self.plan, step, known, self.sources, options.name)
+
+    def suppress(self: KTable[K, V], suppressed: Suppressed[K], *, name: str | None = None) -> KTable[K, V]:
+        """Hold back changes: for some time of the stream, or until their window has closed.
+
+        Args:
+            suppressed: How long, and what happens when too many are held back.
+            name: Name of the node; its buffer is then called ``<name>-store``.
+
+        Raises:
+            TopologyError: For `Suppressed.until_window_closes` behind a table that no windowed aggregation made.
+        """
+        from streamlet.dsl.suppress import suppressed_table  # it needs this module
+
+        step = suppressed_table(self.plan, self.step, self.serdes, suppressed, name)
+        return KTable(self.plan, step, self.serdes, self.sources, None)
 
     @overload
     def to_stream(self, *, name: str | None = None) -> KStream[K_co, V_co | None]: ...
