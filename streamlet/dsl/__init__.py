@@ -2,9 +2,39 @@
 
 from streamlet.dsl.branched import BranchedKStream
 from streamlet.dsl.builder import StreamsBuilder
+from streamlet.dsl.cogroup import CogroupedKStream, SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream
 from streamlet.dsl.grouped import KGroupedStream
 from streamlet.dsl.materialized import Materialized
 from streamlet.dsl.stream import KStream
+from streamlet.dsl.suppress import Suppressed
 from streamlet.dsl.table import KTable
+from streamlet.dsl.windowed import SessionWindowedKStream, TimeWindowedKStream
+from streamlet.dsl.windows import (
+    EmitStrategy,
+    JoinWindows,
+    SessionWindows,
+    SlidingWindows,
+    TimeWindows,
+    UnlimitedWindows,
+)
 
-__all__ = ["BranchedKStream", "KGroupedStream", "KStream", "KTable", "Materialized", "StreamsBuilder"]
+__all__ = [
+    "BranchedKStream",
+    "CogroupedKStream",
+    "EmitStrategy",
+    "JoinWindows",
+    "KGroupedStream",
+    "KStream",
+    "KTable",
+    "Materialized",
+    "SessionWindowedCogroupedKStream",
+    "SessionWindowedKStream",
+    "SessionWindows",
+    "SlidingWindows",
+    "StreamsBuilder",
+    "Suppressed",
+    "TimeWindowedCogroupedKStream",
+    "TimeWindowedKStream",
+    "TimeWindows",
+    "UnlimitedWindows",
+]
