@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from attrs import define
 
 from spigot_topologies import each, get, parallelize, task
@@ -82,7 +81,6 @@ def test_bytes_and_entries_of_a_transition_do_not_grow_with_the_loop() -> None:
     assert large.bytes / large.transitions <= 300
 
 
-@pytest.mark.timeout(300)
 def test_a_loop_of_100_000_items_without_a_throttle_in_transactions_of_bounded_size() -> None:
     costs, sent = run_loop(100_000, throttle=None, per_commit=1_000)
     assert sent == 100_000
