@@ -16,7 +16,7 @@ from examples.blizzard import report
 from examples.blizzard.ledger import Ledger
 from examples.blizzard.workflow import Agent, Desk
 from examples.support import create_topics
-from spigot_topologies import default_builder, start, topic_cfg
+from spigot_topologies import WorkflowTopic, default_builder, start, topic_cfg
 from streamlet import KafkaStreams
 from streamlet import start as start_streams
 
@@ -48,17 +48,17 @@ class Setting:
         return cls(brokers, directory, arguments.name, arguments.instance)
 
     @property
-    def workflows(self) -> Any:
+    def workflows(self) -> WorkflowTopic:
         """The topic of commands and results."""
         return topic_cfg(f"{self.name}-workflows")
 
     @property
-    def tasks(self) -> Any:
+    def tasks(self) -> WorkflowTopic:
         """The topic of tasks."""
         return topic_cfg(f"{self.name}-tasks")
 
     @property
-    def events(self) -> Any:
+    def events(self) -> WorkflowTopic:
         """The topic of events."""
         return topic_cfg(f"{self.name}-events")
 

@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.dir is None and (given.resume or given.elsewhere):
         parser.error("--dir is needed: the directory of the earlier run, or that the other processes share")
     with contextlib.ExitStack() as stack:
-        if given.dir is None:
+        keeps = given.dir is not None
+        if not keeps:
             given.dir = stack.enter_context(tempfile.TemporaryDirectory(prefix="blizzard-"))
         elif Path(given.dir, "ledger.db").exists() and not (given.resume or given.elsewhere):
             parser.error(f"{given.dir} holds an earlier run: go on with it (--resume), or choose another directory")
@@ -63,7 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         setting = Setting.of(given)
         print(f"{len(cancelled)} cancelled flights, {sum(map(_parties, cancelled)):,} bookings, on {setting.brokers}")
         with Ledger(setting.ledger) as ledger:
-            result = rebook(setting, cancelled, ledger, elsewhere=given.elsewhere)
+            try:
+                result = rebook(setting, cancelled, ledger, elsewhere=given.elsewhere)
+            except KeyboardInterrupt:
+                print(f"interrupted; to go on: --resume --dir {setting.directory}" if keeps else "interrupted")
+                return 130
             seconds = time.monotonic() - began
             report.check(cancelled, ledger.entries(), result)
             tasks = len(cancelled) + sum(map(_parties, cancelled)) + ledger.stranding_tasks()

@@ -27,8 +27,12 @@ from sybil.parsers.markdown import CodeBlockParser
 import streamlet
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SECONDS = 60
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
 
 
 class Shell:
@@ -111,16 +115,14 @@ def parse(path: Path, shell: Shell) -> Document:
     return Sybil([CodeBlockParser("python", python), CodeBlockParser("console", console)]).parse(path)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_the_code_runs(path: Path, shell: Shell) -> None:
     for example in parse(path, shell).examples():
         example.evaluate()
     shell.end()
 
 
-@pytest.mark.parametrize(
-    "path", [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=name_of)
 def test_links_lead_somewhere(path: Path) -> None:
     prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", prose):
@@ -128,7 +130,7 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert (path.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CONTRIBUTING.md"], ids=name_of)
 def test_paths_that_are_named_exist(path: Path) -> None:
     named = re.findall(r"`((?:streamlet|spigot_topologies|tests|examples|docs|benchmarks)/[\w./-]*)`", path.read_text())
     assert not [name for name in named if not (ROOT / name).exists()]

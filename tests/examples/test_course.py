@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,10 +39,39 @@ EXPECTED = {
 }
 
 
+TAKE_AN_ADDRESS = [
+    "01_word_count",
+    "02_delays_per_airline",
+    "03_processor_api",
+    "06_workflow_over_a_log",
+    "08_dead_letters",
+]
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_example_prints_its_result_and_ends(name: str) -> None:
+    check(name)
+
+
+@pytest.mark.parametrize("name", TAKE_AN_ADDRESS)
+def test_the_example_runs_on_a_file(name: str, tmp_path: Path) -> None:
+    check(name, f"embedded:{tmp_path / 'log.db'}")
+
+
+@pytest.mark.parametrize("name", TAKE_AN_ADDRESS)
+def test_the_example_runs_on_a_cluster(name: str, kafka_cluster: Any, tmp_path: Path) -> None:
+    check(name, kafka_cluster.bootstrap_servers, XDG_STATE_HOME=str(tmp_path))
+
+
+def check(name: str, *arguments: str, **environment: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", f"examples.{name}"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", f"examples.{name}", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
