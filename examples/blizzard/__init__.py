@@ -7,5 +7,6 @@ Read in this order:
 - `workflow`: the plan, the tasks, and what is told of each workflow.
 - `ledger`: an outside system, in which a seat can be taken only once.
 - `report`: a topology that adds up the events of the workflows.
-- `run`: all of it together; `manager` and `worker` are the same parts as processes of their own.
+- `apps`: the three applications and where they run.
+- `run`: all of it together; `manager` and `worker` are its parts as processes of their own.
 """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import zlib
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,16 +37,20 @@ class Setting:
 
     brokers: str
     directory: Path
-    name: str = "blizzard"
-    instance: str = "1"
+    name: str
+    instance: str
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Self:
         """From the command line."""
         directory = Path(arguments.dir)
         directory.mkdir(parents=True, exist_ok=True)
+        name = arguments.name
+        if name is None:  # a cluster may hold the topics of other runs; all processes of this one share the directory
+            at_cluster = arguments.brokers is not None
+            name = f"blizzard-{zlib.crc32(str(directory.resolve()).encode()):08x}" if at_cluster else "blizzard"
         brokers = arguments.brokers or f"embedded:{directory / 'log.db'}"
-        return cls(brokers, directory, arguments.name, arguments.instance)
+        return cls(brokers, directory, name, arguments.instance)
 
     @property
     def workflows(self) -> WorkflowTopic:
@@ -83,7 +88,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--brokers", metavar="ADDRESS", help="a cluster, host:port,...; default: an embedded log in DIR"
     )
     parser.add_argument("--dir", help="directory of the log, the ledger and local state")
-    parser.add_argument("--name", default="blizzard", help="prefix of topics and applications (default: %(default)s)")
+    parser.add_argument(
+        "--name", help="prefix of topics and applications; default: blizzard, on a cluster with DIR's hash"
+    )
     parser.add_argument("--instance", default="1", help="tells processes of one part apart that share DIR")
 
 

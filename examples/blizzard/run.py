@@ -79,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{tasks:,} tasks in {seconds:.1f} s: {tasks / seconds:,.0f} a second.")
         if given.brokers is None:
             print(f"\n{ON_A_CLUSTER}")
+        else:
+            print(f"The topics {setting.name}-* are still on the cluster.")
     return 0
 
 

@@ -211,6 +211,11 @@ def test_the_demo_killed_half_way_goes_on_to_the_same_report(tmp_path: Path) -> 
     assert table(finish(demo(*arguments, "--resume"))) == expected_table(count)
 
 
+def test_runs_on_one_cluster_do_not_meet(kafka_cluster: Any) -> None:
+    for _ in range(2):
+        assert table(finish(demo("--flights", "3", "--brokers", kafka_cluster.bootstrap_servers))) == expected_table(3)
+
+
 def test_an_earlier_run_is_not_mixed_up_with_a_new_one(tmp_path: Path) -> None:
     Ledger(tmp_path / "ledger.db").close()
     refused = demo("--dir", str(tmp_path), "--flights", "1")
