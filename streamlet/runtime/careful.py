@@ -102,13 +102,14 @@ class CarefulMode:
         settle(self._app.config, self._outputs, context, record, cause)
         count_dropped(self._app.sensor, context)
         _log.warning("skipped a record that could not be committed (%s): %s", context, error)
+        # at once, and in one transaction: a later abort must not take the dead letter and leave the record skipped
+        skipped = topic_partitions([(place, consumed[place])])
+        self._outputs.prepare(skipped, self._consumer)
+        self._outputs.finish(skipped, self._consumer)
         if not self._app.config.exactly_once:
-            skipped = topic_partitions([(place, consumed[place])])
-            self._outputs.prepare(skipped, self._consumer)
-            self._outputs.finish(skipped, self._consumer)
             raise LogRefusalError(f"skipped {place[0]}[{place[1]}]@{offset - 1}", Remedy.ABORT)
-        task.pinned[place] = offset
         task.resume[place] = Resume(offset)
+        task.metadata[place] = consumed[place].metadata
         task.state.careful = True
         self._tasks.reread(task)
 

@@ -100,6 +100,11 @@ def remedy_for(error: KafkaError) -> Remedy:
     return Remedy.ABORT
 
 
+def is_membership(error: KafkaError) -> bool:
+    """Whether a commit was refused because the group has gone on: the next poll tells what that means for our tasks."""
+    return error.code() in _MEMBERSHIP
+
+
 def is_record_fault(error: KafkaError) -> bool:
     """Whether an error is about a single record, so that a handler may decide to go on without it."""
     return error.code() in _RECORD

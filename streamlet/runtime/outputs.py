@@ -177,6 +177,16 @@ class Outputs(ABC):
                     raise failure from exception
                 _log.warning("could not %s, trying again: %s", what, error.str())
 
+    def _produce_all(
+        self, producer: Producer, topic: str, partition: int, records: Sequence[ChangelogRecord], report: Any
+    ) -> None:
+        produce = producer.produce
+        for key, value, timestamp in records:
+            try:
+                produce(topic, value, key, partition, report, None, timestamp or 1)
+            except BufferError:
+                self._produce(producer, topic, value, key, partition, report, None, timestamp or 1)
+
     def _produce(self, producer: Producer, *arguments: Any) -> None:
         """Hand a record over (`produce`'s arguments, the report as `callback`: its other name is not seen behind a None).
 
@@ -242,13 +252,10 @@ class TransactionalOutputs(Outputs):
             self._open = True
 
     def send_changelog(self, topic: str, partition: int, records: Sequence[ChangelogRecord]) -> None:
-        producer = self._producer
-        last = len(records) - 1
-        careful = self._report if self.careful else None
+        producer, report = self._producer, self._report if self.careful else None
         try:
-            for at, (key, value, timestamp) in enumerate(records):
-                report = self._last if at == last else careful
-                self._produce(producer, topic, value, key, partition, report, None, timestamp or 1)
+            self._produce_all(producer, topic, partition, records[:-1], report)
+            self._produce_all(producer, topic, partition, records[-1:], self._last)
         except KafkaException as exception:
             self.raise_if_lost(exception)
             raise refusal(f"a change could not be written to {topic}[{partition}]", error_of(exception)) from exception
@@ -339,10 +346,8 @@ class PlainOutputs(Outputs):
         pass
 
     def send_changelog(self, topic: str, partition: int, records: Sequence[ChangelogRecord]) -> None:
-        producer, report = self._changes, self._change_delivered
         try:
-            for key, value, timestamp in records:
-                self._produce(producer, topic, value, key, partition, report, None, timestamp or 1)
+            self._produce_all(self._changes, topic, partition, records, self._change_delivered)
         except KafkaException as exception:
             raise refusal(f"a change could not be written to {topic}[{partition}]", error_of(exception)) from exception
 

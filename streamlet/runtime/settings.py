@@ -39,7 +39,8 @@ def main_consumer(config: StreamsConfig, client_id: str, thread: int, *, ends: b
         "client.id": client_id,
         # librdkafka waits a second before it fetches again once its queue was full
         "fetch.queue.backoff.ms": 20,
-        **({"fetch.wait.max.ms": _FETCH_WAIT_MS} if ends else {}),
+        # A partition that is added, or resumed, waits until the fetch under way is answered
+        "fetch.wait.max.ms": _FETCH_WAIT_MS if ends else 2 * _FETCH_WAIT_MS,
         **(_CLASSIC_DEFAULTS if classic else {}),
         **given,
         "bootstrap.servers": config.bootstrap_servers,

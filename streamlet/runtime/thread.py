@@ -6,10 +6,9 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from operator import methodcaller
 from typing import Any
 
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streamlet.clients.supplier import Consumer, Message
 from streamlet.errors import ControlError, SerializationError, StreamsError
@@ -20,7 +19,7 @@ from streamlet.runtime.assignment import GroupAssignment
 from streamlet.runtime.careful import CarefulMode
 from streamlet.runtime.commit import Commit
 from streamlet.runtime.context import AppContext
-from streamlet.runtime.failures import LogRefusalError, Remedy, is_busy
+from streamlet.runtime.failures import LogRefusalError, Remedy, is_busy, is_membership
 from streamlet.runtime.lifecycle import ThreadState
 from streamlet.runtime.outputs import Outputs
 from streamlet.runtime.pace import BATCH, CommitClock, Slice
@@ -35,13 +34,12 @@ _log = logging.getLogger(__name__)
 _IDLE_LOOK_SECONDS = 0.01
 _RESTORE_WAIT_SECONDS = 0.02
 _LATER_SECONDS = 0.05
+_METADATA_SECONDS = 5.0
 _FIRST_BACKOFF_SECONDS = 0.02
 _LONGEST_BACKOFF_SECONDS = 1.0
 # Offsets of topics that the group is not subscribed to expire (KIP-211), and the age of local state decides whether its
 # changelog can be continued: both are refreshed while there is nothing to do.
 _REFRESH_SECONDS = 3_600.0
-
-_topic, _partition, _error = methodcaller("topic"), methodcaller("partition"), methodcaller("error")
 
 
 class StreamThread:
@@ -161,6 +159,7 @@ class StreamThread:
         )
         self._consumer: Consumer = app.supplier.consumer(main)
         self._closers.append(lambda _: self._consumer.close())
+        self._learn_leaders()
         self._set = TaskSet(app, self._consumer, self._outputs, self._restorer)
         self._careful = CarefulMode(app, self._set, self._outputs, self._consumer)
         self._purge = RepartitionPurge(app)
@@ -176,6 +175,17 @@ class StreamThread:
             on_revoke=self._assignment.on_revoke,
             on_lost=self._assignment.on_lost,
         )
+
+    def _learn_leaders(self) -> None:
+        """Have the consumer know the leaders of the topics that it will read.
+
+        It is not subscribed to them, and would find out only a second after they are assigned.
+        """
+        for topic in sorted({topic for topics in self._app.layout.sources.values() for topic in topics}):
+            try:
+                self._consumer.list_topics(topic, timeout=_METADATA_SECONDS)
+            except KafkaException as error:
+                _log.info("%s: no metadata of %s yet: %s", self.name, topic, error)
 
     def _close(self, failure: BaseException | None) -> None:
         """Commit if all is well, close the tasks, leave the group; every step is taken, the first error raised."""
@@ -249,20 +259,29 @@ class StreamThread:
     def _dispatch(self, messages: Sequence[Message]) -> None:
         """Hand records to their tasks.
 
-        The calls per record are C functions, and `groupby` finds the runs of a partition in which the client returns them.
+        Comprehensions call the messages' methods at less cost than what `itertools` and `operator` offer. Mostly all
+        messages are of one partition; otherwise the client returns them in runs of one.
         """
-        if any(map(_error, messages)):
+        if [message for message in messages if message.error() is not None]:
             messages = self._without_events(messages)
+        if not messages:
+            return
+        first = messages[0]
+        if len({message.partition() for message in messages}) == 1 == len({message.topic() for message in messages}):
+            self._dispatch_run((first.topic(), first.partition()), messages)  # type: ignore[arg-type]  # a record has both
+            return
         start = 0
-        at = self._set.at
-        for place, run in groupby(zip(map(_topic, messages), map(_partition, messages), strict=True)):
+        for place, run in groupby([(message.topic(), message.partition()) for message in messages]):
             end = start + len(list(run))
-            task = at(place)
-            if task is not None:
-                self._hand_over(task, place, messages if end - start == len(messages) else messages[start:end])
-            elif place[0] == self._app.tasks_topic:
-                self._notices(messages[start:end])
+            self._dispatch_run(place, messages[start:end])  # type: ignore[arg-type]  # as above
             start = end
+
+    def _dispatch_run(self, place: Place, records: Sequence[Message]) -> None:
+        task = self._set.at(place)
+        if task is not None:
+            self._hand_over(task, place, records)
+        elif place[0] == self._app.tasks_topic:
+            self._notices(records)
 
     def _hand_over(self, task: ActiveTask, place: Place, records: Sequence[Message]) -> None:
         expected = task.expected[place]
@@ -514,9 +533,6 @@ class StreamThread:
             StreamsError: It has been refused for ``task.timeout.ms``.
         """
         now = self._app.clock.monotonic()
-        if refused.remedy is Remedy.LATER and not self._app.config.exactly_once:
-            self._clock.postpone(now + _LATER_SECONDS)
-            return
         if self._failing_since is None:
             self._failing_since = now
             self._next_backoff = _FIRST_BACKOFF_SECONDS
@@ -524,6 +540,9 @@ class StreamThread:
             raise StreamsError(
                 f"{self.name} made no progress for {now - self._failing_since:.0f} s (task.timeout.ms): {refused}"
             ) from refused
+        if not self._app.config.exactly_once and self._is_for_later(refused):
+            self._clock.postpone(now + _LATER_SECONDS)
+            return
         self._backoff = self._next_backoff
         self._next_backoff = min(self._next_backoff * 2, _LONGEST_BACKOFF_SECONDS)
         _log.warning("%s goes back to its last commit: %s", self.name, refused)
@@ -543,6 +562,14 @@ class StreamThread:
             self._set.rewind()
         else:
             self._load_again()
+
+    def _is_for_later(self, refused: LogRefusalError) -> bool:
+        """Whether offsets can be committed after a rebalance, for the tasks that are still here then.
+
+        Everything was written; only the generation was an old one. If this member is out of the group, its tasks go with the next poll.
+        """
+        late = refused.error is not None and is_membership(refused.error)
+        return refused.remedy is Remedy.LATER or late
 
     def _renew(self) -> None:
         """A new producer: what became of the last transaction is for the log to say, so the tasks are loaded again."""
