@@ -1,6 +1,7 @@
 """What a thread writes: records of sinks, changelogs, and the commit that makes them count.
 
-`TransactionalOutputs` is exactly-once: one producer, one transaction over everything since the last commit. `PlainOutputs` is
+`TransactionalOutputs` is exactly-once: one producer, one transaction over everything since the last commit.
+`PlainOutputs` is
 at-least-once: one producer for sinks and one for changelogs, flushed before offsets are committed.
 """
 
@@ -383,7 +384,8 @@ class PlainOutputs(Outputs):
     def _raise_failed(self) -> None:
         """Without this, a record that was refused would be lost in silence, for the offsets behind it would be committed.
 
-        The broker refuses whole batches, and so innocent records with the one at fault: the tasks are replayed carefully.
+        The broker refuses whole batches, and so innocent records with the one at fault: the tasks are replayed
+        carefully.
         """
         if self._failed:
             failed, self._failed = self._failed, []

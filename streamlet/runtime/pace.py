@@ -37,8 +37,8 @@ class Slice:
 class CommitClock:
     """Says when a commit is due: at the interval, or when the input is drained, but then not too often.
 
-    At medium load the input is drained after every record: a commit for that reason waits at least four times as long as the last
-    commit took, so that commits take a fifth of the time at most.
+    At medium load the input is drained after every record: a commit for that reason waits at least four times as long
+    as the last commit took, so that commits take a fifth of the time at most.
     """
 
     def __init__(self, config: StreamsConfig, now: float) -> None:

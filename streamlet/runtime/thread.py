@@ -566,7 +566,8 @@ class StreamThread:
     def _is_for_later(self, refused: LogRefusalError) -> bool:
         """Whether offsets can be committed after a rebalance, for the tasks that are still here then.
 
-        Everything was written; only the generation was an old one. If this member is out of the group, its tasks go with the next poll.
+        Everything was written; only the generation was an old one. If this member is out of the group, its tasks go
+        with the next poll.
         """
         late = refused.error is not None and is_membership(refused.error)
         return refused.remedy is Remedy.LATER or late

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import islice, repeat
+from operator import itemgetter
 from struct import Struct
 from typing import Any
 
@@ -259,10 +260,11 @@ class WriteBuffer:
                 data = self.serialised(key, value)
                 records.append(ChangelogRecord(key, data[1:] if data else None, timestamp))
             return records
-        entries = zip(self._sealed or {}, self._encoded, (self._sealed or {}).values())
+        keys: Iterable[bytes] = self._sealed or {}
         if self.local_key is not None:
-            return [_new(ChangelogRecord, (key[SEGMENT_BYTES:], data, entry[1])) for key, data, entry in entries]
-        return [_new(ChangelogRecord, (key, data, entry[1])) for key, data, entry in entries]
+            keys = [key[SEGMENT_BYTES:] for key in keys]
+        timestamps = map(itemgetter(1), (self._sealed or {}).values())
+        return list(map(_new, repeat(ChangelogRecord), zip(keys, self._encoded, timestamps)))
 
     def changes(self) -> tuple[Changes, dict[bytes, bytes | None]]:
         """Return what the commit has to write: what was sealed, or everything if nothing was; and its metadata."""

@@ -1,0 +1,32 @@
+"""One measurement in a process of its own: `python -m benchmarks.contestant CONTESTANT DIRECTORY JOB-AS-JSON`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import attrs
+import orjson
+
+from benchmarks import applications, handwritten
+from benchmarks.meter import Used
+from benchmarks.work import Job
+
+
+def measure(contestant: str, job: Job, directory: Path) -> Used:
+    """Run one of the contestants."""
+    if contestant == "streamlet":
+        makers = {"stateless": applications.stateless, "count": applications.count, "windows": applications.windows}
+        return applications.run(makers[job.kind], job, directory)
+    loops = {"stateless": handwritten.stateless, "count": handwritten.count, "windows": handwritten.count}
+    return loops[job.kind](job, directory)
+
+
+def main() -> None:
+    contestant, directory, job = sys.argv[1:]
+    used = measure(contestant, Job(**orjson.loads(job)), Path(directory))
+    print(orjson.dumps(attrs.asdict(used)).decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The logs on which the contestants meet: the embedded one, and a broker."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from itertools import count as numbers
+from pathlib import Path
+from typing import Protocol, Self
+
+from benchmarks.work import Job, Work
+from tests.kafka.cluster import Cluster
+
+
+class LogForContests(Protocol):
+    """A log with the input on it."""
+
+    name: str
+
+    def prepare(self, keys: int, records: int) -> None:
+        """Write an input, if it is not there yet."""
+
+    def job(self, work: Work, *, exactly_once: bool, directory: Path) -> Job:
+        """Return a job with an application and topics of its own."""
+
+    def done(self, job: Job) -> None:
+        """Drop what a job has written."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+
+
+def _load(servers: str, topic: str, records: int, keys: int) -> None:
+    """In a process of its own, so that nothing of it stays in this one."""
+    subprocess.run(
+        [sys.executable, "-c", "import sys; from benchmarks.records import load; a = sys.argv; "
+         "load(a[1], a[2], int(a[3]), int(a[4]))", servers, topic, str(records), str(keys)],
+        check=True,
+    )  # fmt: skip
+
+
+class EmbeddedLog:
+    """Each job gets a copy of the file with the input.
+
+    Args:
+        directory: For the files.
+    """
+
+    name = "embedded"
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._records: dict[int, int] = {}
+        self._serial = numbers()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def _master(self, keys: int) -> Path:
+        return self._directory / f"input-{keys}"
+
+    def prepare(self, keys: int, records: int) -> None:
+        """Write an input, if it is not there yet."""
+        if keys not in self._records:
+            self._master(keys).mkdir()
+            _load(f"embedded:{self._master(keys) / 'log.db'}", "input", records, keys)
+            self._records[keys] = records
+
+    def job(self, work: Work, *, exactly_once: bool, directory: Path) -> Job:
+        """Return a job with a log of its own."""
+        log = directory / "log"
+        shutil.copytree(self._master(work.keys), log)
+        return work.job(
+            f"embedded:{log / 'log.db'}",
+            application=f"app-{next(self._serial)}",
+            input="input",
+            output="output",
+            exactly_once=exactly_once,
+            records=self._records[work.keys],
+        )
+
+    def done(self, job: Job) -> None:
+        """The file goes with the job's directory."""
+
+
+class KafkaLog:
+    """One broker; all jobs read the same topics."""
+
+    name = "kafka"
+
+    def __init__(self) -> None:
+        self._cluster = Cluster(jvm_args=("-Xmx1g",))
+        self._records: dict[int, int] = {}
+
+    def __enter__(self) -> Self:
+        self._cluster.launch()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._cluster.close()
+
+    def prepare(self, keys: int, records: int) -> None:
+        """Write an input, if it is not there yet."""
+        if keys not in self._records:
+            self._cluster.create_topic(f"input-{keys}")
+            _load(self._cluster.bootstrap_servers, f"input-{keys}", records, keys)
+            self._records[keys] = records
+
+    def job(self, work: Work, *, exactly_once: bool, directory: Path) -> Job:
+        """Return a job with an application and an output topic of its own."""
+        name = self._cluster.unique(work.kind)
+        if work.kind != "stateless":  # the hand-written loop's; streamlet makes its own
+            self._cluster.create_topic(f"{name}-changelog", configs={"cleanup.policy": "compact"})
+        return work.job(
+            self._cluster.bootstrap_servers,
+            application=name,
+            input=f"input-{work.keys}",
+            output=self._cluster.create_topic(f"{name}-output"),
+            exactly_once=exactly_once,
+            records=self._records[work.keys],
+        )
+
+    def done(self, job: Job) -> None:
+        """Delete the job's topics."""
+        admin = self._cluster.admin()
+        mine = [name for name in admin.list_topics(timeout=10).topics if name.startswith(job.application)]
+        for future in admin.delete_topics(mine).values():
+            future.result(30)

@@ -1,0 +1,46 @@
+"""The input: JSON records of 108 bytes, under one of so many keys."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+
+from streamlet.clients import supplier_for
+
+RECORD_BYTES = 108
+_AGE_SECONDS = 3_600  # older ones than a week would fall to retention while they are read
+_QUEUED = 20_000
+
+
+def records(count: int, keys: int) -> Iterator[tuple[bytes, bytes, int]]:
+    """Keys, values and timestamps (ms), the same ones in each run; three of four are `paid`, one comes each millisecond."""
+    chosen = random.Random(keys)
+    begin = int(time.time() - _AGE_SECONDS) * 1000
+    for number in range(count):
+        key = chosen.randrange(keys)
+        amount = chosen.randrange(100, 1_000_000) / 100
+        paid = "true" if number % 4 else "false"
+        text = (
+            f'{{"id":{number},"customer":"customer-{key:06d}","amount":{amount:.2f},"currency":"EUR","paid":{paid},"note":"'
+        )
+        value = text + "x" * (RECORD_BYTES - 2 - len(text)) + '"}'
+        yield b"customer-%06d" % key, value.encode(), begin + number
+
+
+def load(servers: str, topic: str, count: int, keys: int) -> None:
+    """Write the input to a topic, which exists, and wait until it is there.
+
+    Raises:
+        RuntimeError: Not all of it was taken.
+    """
+    failed: list[object] = []
+    producer = supplier_for(servers).producer(
+        {"on_delivery": lambda error, _: failed.append(error) if error else None, "linger.ms": 20}
+    )
+    for number, (key, value, timestamp) in enumerate(records(count, keys)):
+        producer.produce(topic, value, key, 0, timestamp=timestamp)
+        if number % _QUEUED == 0:
+            producer.flush(60)
+    if producer.flush(60) or failed:
+        raise RuntimeError(f"the input could not be written to {topic}: {failed[:3]}")

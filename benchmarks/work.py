@@ -1,0 +1,71 @@
+"""What the contestants have to do."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+WINDOW_MS = 10_000
+AT_LEAST_ONCE_COMMIT_MS = 1_000  # for both contestants; streamlet's default, 30 s, would spare it commits
+EXACTLY_ONCE_COMMIT_MS = 100  # streamlet's default
+
+
+@frozen
+class Job:
+    """One measurement.
+
+    Attributes:
+        kind: ``stateless``, ``count`` or ``windows``.
+        servers: Address of the log.
+        exactly_once: The guarantee; otherwise at least once.
+        application: Name of the application: group, transactional id, prefix of its topics.
+        input: Topic to be read, of one partition.
+        output: Topic for the results.
+        records: How many the input has.
+        emits: Whether counts are sent on.
+        commit_ms: Commit interval.
+    """
+
+    kind: str
+    servers: str
+    exactly_once: bool
+    application: str
+    input: str
+    output: str
+    records: int
+    emits: bool
+    commit_ms: int
+
+
+@frozen
+class Work:
+    """A kind of job.
+
+    Attributes:
+        name: How it is called in the table.
+        kind: See `Job`.
+        keys: How many different ones there are.
+        target: The least ratio to the hand-written loop that is to be reached; None: none was set.
+        emits: See `Job`.
+    """
+
+    name: str
+    kind: str
+    keys: int
+    target: float | None
+    emits: bool = True
+
+    def job(
+        self, servers: str, *, application: str, input: str, output: str, exactly_once: bool, records: int
+    ) -> Job:
+        """Return one to be done."""
+        commit_ms = EXACTLY_ONCE_COMMIT_MS if exactly_once else AT_LEAST_ONCE_COMMIT_MS
+        return Job(self.kind, servers, exactly_once, application, input, output, records, self.emits, commit_ms)
+
+
+WORKS = (
+    Work("stateless", "stateless", 1_000, 0.70),
+    Work("count, 1 k keys", "count", 1_000, 0.60, emits=False),
+    Work("count, 100 k keys", "count", 100_000, 0.60, emits=False),
+    Work("count, 1 k keys, emitted", "count", 1_000, 0.60),
+    Work("windowed count, 1 k keys, emitted", "windows", 1_000, None),
+)
