@@ -15,6 +15,9 @@ Place = tuple[int, int]
 """When a window closes, and what else tells it from others: ``(start, start)``, or a session's ``(end, start)``."""
 
 
+_NEVER = 2**63 - 1
+
+
 class OpenWindows:
     """The windows whose results were not sent yet.
 
@@ -30,13 +33,16 @@ class OpenWindows:
         self._next_ms = 0
         self._bound = context.remember("emitted")
         self._places: dict[Place, dict[bytes, Any]] | None = None
+        self._first = _NEVER  # no window closes before; a session that was merged may have been the first
         context.on_rewind(self._forget)
 
     def add(self, place: Place, key: Any, data: bytes) -> None:
         """Take in a window."""
-        keys = self._known().get(place)
+        places = self._known()
+        keys = places.get(place)
         if keys is None:
-            self._known()[place] = {data: key}
+            places[place] = {data: key}
+            self._first = min(self._first, place[0])
         elif data not in keys:
             keys[data] = key
 
@@ -49,7 +55,10 @@ class OpenWindows:
     def expire_at(self, time: int) -> bool:
         """Tell whether any window closes at `time` or before: the store is about to forget those."""
         places = self._known()
-        return bool(places) and min(places)[0] <= time
+        if self._first > time:
+            return False
+        self._first = min(places)[0] if places else _NEVER
+        return self._first <= time
 
     def due(self, close_time: int) -> bool:
         """Tell whether to look for closed windows now: at most once per interval, and if time has moved on."""
@@ -73,6 +82,7 @@ class OpenWindows:
             self._places = {}
             for place, key, data in self._load(self._bound.value):
                 self._places.setdefault(place, {})[data] = key
+            self._first = min(self._places)[0] if self._places else _NEVER
         return self._places
 
     def _forget(self) -> None:

@@ -54,12 +54,14 @@ class AggregateSessions(Operator):
                 time.value = timestamp
             close = time.value - retention
             if final is not None:
-                final.prevent_expiry(timestamp - retention, close, headers)
+                final.prevent_expiry(timestamp, close, headers)
+            # What has been sent as final is not merged again, however long the store keeps it.
+            earliest = timestamp - gap if final is None else max(timestamp - gap, close + 1)
             start = end = timestamp
             replaced: list[tuple[int, int, Any]] = []
             late = False
             try:
-                merged = find(key, timestamp - gap, timestamp + gap)
+                merged = find(key, earliest, timestamp + gap)
                 aggregate = initializer()
                 for session_start, session_end, part in merged:
                     aggregate = merger(key, aggregate, part)
@@ -67,7 +69,7 @@ class AggregateSessions(Operator):
                 late = end < close
                 if not late:
                     if start != timestamp or end != timestamp:  # a session of one instant is overwritten
-                        replaced = find(key, timestamp - gap, timestamp + gap) if sends_old else merged
+                        replaced = find(key, earliest, timestamp + gap) if sends_old else merged
                     aggregate = aggregator(key, value, aggregate)
                     for session_start, session_end, _ in replaced:
                         put(key, session_start, session_end, None, timestamp)
@@ -106,8 +108,8 @@ class _FinalSessions:
         self._open.add((end, start), key, data)
 
     def prevent_expiry(self, end: int, close: int, headers: Headers) -> None:
-        """Send the results of sessions up to this end, which the store is about to forget."""
-        if self._open.expire_at(end):
+        """Send the results of sessions that the store forgets once there is one with this end."""
+        if self._open.expire_at(end - self._store.expiry.retention_ms):
             self._send(close, headers)
 
     def send_if_due(self, close: int, headers: Headers) -> None:

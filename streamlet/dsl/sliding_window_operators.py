@@ -84,6 +84,8 @@ class AggregateSlidingWindows(Operator):
             if key is None or value is None:
                 dropped("null key or value")
                 return
+            if final is not None:
+                final.prevent_expiry(timestamp + 1, time.value - grace, headers)
             if timestamp > time.value:
                 time.value = timestamp
             close = time.value - grace
@@ -224,13 +226,15 @@ class AggregateSlidingWindows(Operator):
 class _FinalSlidingResults:
     """Sends the results of sliding windows that have closed.
 
-    As in Kafka Streams, a window that the store forgets before its result was sent is lost: with the default retention
-    that is so when stream time jumps by more than twice the difference and the grace. It is counted as dropped.
+    As in Kafka Streams, a window is lost that the store forgets in the moment in which it closes: with the default
+    retention that is so when stream time leaps by more than twice the difference and the grace from one record to the
+    next. It is counted as dropped.
     """
 
     def __init__(self, context: NodeContext, forward: Forward, windows: SlidingWindows, store: Any) -> None:
         self._forward = forward
         self._difference = windows.difference_ms
+        self._retention = store.expiry.retention_ms
         self._dropped = context.dropped
         self._store = store
         self._open = OpenWindows(context, self._load)
@@ -238,6 +242,11 @@ class _FinalSlidingResults:
     def add(self, start: int, key: Any) -> None:
         """Take in a window that was written."""
         self._open.add((start, start), key, self._store.encode_key(key))
+
+    def prevent_expiry(self, start: int, close: int, headers: Headers) -> None:
+        """Send what had closed before this record and only waited for the interval, before the store forgets it."""
+        if self._open.expire_at(start - self._retention):
+            self._send(close, headers)
 
     def send_if_due(self, close: int, headers: Headers) -> None:
         """Send results if there may be any."""

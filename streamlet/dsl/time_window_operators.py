@@ -132,9 +132,10 @@ class AggregateWindows(Operator):
 
     def _final(self, context: NodeContext, forward: Forward) -> Forward:
         assert isinstance(self.windows, TimeWindows)
-        grace, size, retention = self.windows.grace_ms, self.windows.size_ms, self.windows.retention_ms
+        grace, size = self.windows.grace_ms, self.windows.size_ms
         starts = starts_of(self.windows)
         store, time = context.store(self.store), context.remember("stream-time")
+        retention = store.expiry.retention_ms
         dropped, failed, fold = context.dropped, context.failed, self._fold(context)
         encode = store.encode_key
 

@@ -28,6 +28,9 @@ Windows: TypeAlias = TimeWindows | SlidingWindows | UnlimitedWindows | SessionWi
 class PendingWindowStore(PendingStore):
     """The store of a windowed aggregation.
 
+    Attributes:
+        retention: How long it keeps windows.
+
     Raises:
         TopologyError: If the retention that the user gave is too short for the windows and their grace.
     """
@@ -43,16 +46,14 @@ class PendingWindowStore(PendingStore):
     ) -> None:
         super().__init__(name, options, serdes, ask)
         self._windows = windows
-        self._retention = _retention(name, options, windows)
-        if isinstance(windows, SlidingWindows) and emit is EmitStrategy.ON_WINDOW_CLOSE:
-            self._retention += timedelta(milliseconds=1)  # as in Kafka Streams, so that a closing window is just there
+        self.retention = _retention(name, options, windows, emit)
 
     def builder(self, writer: Writer, node: str) -> StoreBuilder[Any]:
         """Return its declaration."""
         key_serde = writer.key_serde(self.serdes.key, node, self.ask)
         value_serde = writer.value_serde(self.serdes.value, node, self.ask)
         options: dict[str, Any] = {
-            "retention": self._retention,
+            "retention": self.retention,
             "in_memory": self.options.in_memory,
             "logging": self.options.logging,
             "immutable_values": self.options.immutable_values,
@@ -69,13 +70,18 @@ def size_of(windows: TimeWindows | SlidingWindows | UnlimitedWindows) -> timedel
     return timedelta.max if isinstance(windows, UnlimitedWindows) else timedelta(milliseconds=windows.size_ms)
 
 
-def _retention(name: str, options: Materialized[Any], windows: Windows) -> timedelta:
+def _retention(name: str, options: Materialized[Any], windows: Windows, emit: EmitStrategy) -> timedelta:
     if isinstance(windows, UnlimitedWindows):
         if options.retention is not None:
             raise TopologyError(f"store {name!r}: unlimited windows are kept for ever, a retention cannot be given")
         return timedelta.max
     least = windows.retention_ms
+    final = emit is EmitStrategy.ON_WINDOW_CLOSE
     if options.retention is None:
+        if final and isinstance(windows, SlidingWindows):
+            least += 1  # as in Kafka Streams: a window is just there when it closes
+        elif final:
+            least *= 2  # results may wait for their interval without the store forgetting them
         return timedelta(milliseconds=least)
     given = milliseconds(options.retention)
     if given < least:
