@@ -132,6 +132,9 @@ class Producer:
         elif partition >= count:
             text = f"Unable to produce message: {topic} has {count} partitions, none with number {partition}"
             raise _error(KafkaError._UNKNOWN_PARTITION, text)
+        if value is not None:
+            # orjson never shrinks its results, each holds 4 KiB: what the queue and the cache keep is a copy of its length
+            value = b"%b" % value
         size = (len(value) if value else 0) + (len(key) if key else 0)
         if size > self._max_bytes - _RECORD_OVERHEAD:
             text = f"Unable to produce message: {size} bytes, message.max.bytes is {self._max_bytes}"
