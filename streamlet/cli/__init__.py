@@ -1,4 +1,4 @@
-"""The command line: run and describe topologies, produce to, consume from and list topics, on a cluster or an embedded log."""
+"""The command line: run and describe topologies, produce to, consume from and list topics, on any log."""
 
 from streamlet.cli.main import main
 

@@ -112,7 +112,7 @@ class Log:
 
 
 def topology(name: str) -> Topology:
-    """Return the topology that MODULE:TOPOLOGY names: a `Topology`, a `StreamsBuilder`, or a function that returns one of them.
+    """Return what MODULE:TOPOLOGY names: a `Topology`, a `StreamsBuilder`, or a function that returns one of them.
 
     MODULE is a module's dotted name, looked for in the current directory too, or the path of a file.
 

@@ -33,8 +33,7 @@ def _produce(options: argparse.Namespace) -> int:
     log = Log(options)
     refused: list[Any] = []
     producer = log.supplier.producer(
-        log.client("producer")
-        | {"on_delivery": lambda error, _: refused.append(error) if error is not None else None}
+        log.client("producer") | {"on_delivery": lambda error, _: refused.append(error) if error is not None else None}
     )
     if not log.config.embedded:
         _check_topic(producer, options.topic)

@@ -17,7 +17,7 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "run",
         help="run a topology until Ctrl-C",
-        description="Runs an instance of an application until Ctrl-C or SIGTERM; says one line per change of its state.",
+        description="Runs an instance of an application until Ctrl-C or SIGTERM; a line per change of its state.",
     )
     parser.add_argument(
         "topology", metavar="MODULE:TOPOLOGY", help="a Topology, a StreamsBuilder, or a function that returns one"

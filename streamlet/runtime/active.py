@@ -47,8 +47,8 @@ class ActiveTask:
         state: Its stores.
         phase: How far it is.
         resume: Where to go back to after an abort, by partition.
-        pinned: Offsets to be committed although no record was processed up to them: a start that was decided here, or the record
-            behind one that was skipped. Committed with the next commit, unless processing has passed them.
+        pinned: Offsets to be committed although no record was processed up to them: a start that was decided here, or
+            the record behind one that was skipped. Committed with the next commit, unless processing has passed them.
         expected: The next offset that may be handed to the task; lower ones are left over from before a rewind.
         assigned: Whether the consumer reads its partitions.
         paused: Partitions that have enough waiting.

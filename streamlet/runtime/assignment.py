@@ -1,7 +1,7 @@
 """What the group has given to a thread: tasks, each a partition of the tasks topic (RUNTIME.md, 1).
 
-The callbacks run inside ``consume()``, where an exception would destroy records that were fetched already: they never raise, they
-record, and the thread raises after ``consume()`` has returned.
+The callbacks run inside ``consume()``, where an exception would destroy records that were fetched already: they never
+raise, they record, and the thread raises after ``consume()`` has returned.
 """
 
 from __future__ import annotations

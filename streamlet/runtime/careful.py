@@ -1,4 +1,4 @@
-"""Careful mode: a batch that could not be committed is replayed record by record, until the one at fault is found (RUNTIME.md, 3)."""
+"""Careful mode: a batch that could not be committed is replayed record by record, until the one at fault is found."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _log = logging.getLogger(__name__)
 class CarefulMode:
     """Replays what could not be committed, one record and one commit at a time.
 
-    Stores serialise when they are written to, so a value without bytes raises at its own record, in its own node, and goes to the
-    processing exception handler. A record whose commit the log refuses goes to the production exception handler: if that chooses
-    to continue, the record is skipped with everything that came of it.
+    Stores serialise when they are written to, so a value without bytes raises at its own record, in its own node, and
+    goes to the processing exception handler. A record whose commit the log refuses goes to the production exception
+    handler: if that chooses to continue, the record is skipped with everything that came of it.
     """
 
     def __init__(self, app: AppContext, tasks: TaskSet, outputs: Outputs, consumer: Consumer) -> None:
@@ -85,8 +85,8 @@ class CarefulMode:
 
         Raises:
             ProductionError: The handler chose to fail.
-            LogRefusalError: At-least-once: the record is skipped, but the changelogs may hold some of what came of it, so the tasks
-                have to be loaded again.
+            LogRefusalError: At-least-once: the record is skipped, but the changelogs may hold some of what came of it,
+                so the tasks have to be loaded again.
         """
         consumed = task.task.consumed()
         moved = [place for place, at in consumed.items() if place not in before or at.offset > before[place].offset]

@@ -1,4 +1,4 @@
-"""Where the sinks of a task write: to the thread's outputs, and to the production exception handler what those refuse."""
+"""Where a task's sinks write: to the thread's outputs, and to the production exception handler what those refuse."""
 
 from __future__ import annotations
 

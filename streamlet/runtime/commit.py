@@ -1,7 +1,7 @@
 """A commit: one object, five numbered steps (RUNTIME.md, 3).
 
-RocksDB comes last, with the positions that the log has reported, so that no store is ever ahead of what the log has committed: after
-a crash between any two steps, restoring goes on from the stored positions.
+RocksDB comes last, with the positions that the log has reported, so that no store is ever ahead of what the log has
+committed: after a crash between any two steps, restoring goes on from the stored positions.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Commit:
         topic_ids: Identities of the changelog topics, kept beside the positions.
         clock: Of the application.
         hooks: Fault points of tests.
-        refresh: Commit also where nothing happened: all offsets again, so that they do not expire, and all positions, so that the
-            state does not count as old.
+        refresh: Commit also where nothing happened: all offsets again, so that they do not expire, and all positions,
+            so that the state does not count as old.
     """
 
     def __init__(

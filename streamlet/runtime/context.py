@@ -26,7 +26,7 @@ from streamlet.topology import SubTopology
 
 
 class TaskClaims:
-    """Which tasks are open in this process: one that moves between threads is closed by the one before the other opens it."""
+    """Which tasks are open in this process: one that moves between threads is closed before it is opened again."""
 
     def __init__(self) -> None:
         self._open: set[TaskId] = set()
@@ -61,7 +61,8 @@ class AppContext:
         plan: The tasks; replaced as a whole.
         topic_ids: Identities of the changelog topics.
         changelog_configs: Their configs.
-        starts: Where to begin reading the partitions of the tasks topic: what is older than this start does not concern it.
+        starts: Where to begin reading the partitions of the tasks topic: what is older than this start does not
+            concern it.
         restore_listener: Told how restoring goes.
         claims: The tasks that are open in this process.
         on_shutdown_request: Called when another instance asks all to shut down.

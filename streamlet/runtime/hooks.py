@@ -1,4 +1,4 @@
-"""Fault points: places in the commit at which a test may stop the process, to show that a restart finds its way back."""
+"""Fault points: where a test may stop the process within a commit, to show that a restart finds its way back."""
 
 from __future__ import annotations
 

@@ -65,14 +65,15 @@ class Admin:
             found = self.client.list_topics(timeout=_TIMEOUT_SECONDS).topics
         except KafkaException as error:
             raise StreamsError(
-                f"{self._config.bootstrap_servers} did not answer within {_TIMEOUT_SECONDS:.0f} s: {error_of(error).str()}"
+                f"{self._config.bootstrap_servers} did not answer within {_TIMEOUT_SECONDS:.0f} s: "
+                f"{error_of(error).str()}"
             ) from error
         return {
             name: len(topic.partitions) for name, topic in found.items() if topic.error is None and topic.partitions
         }
 
     def create(self, wanted: Mapping[str, tuple[int, Mapping[str, str]]]) -> None:
-        """Make topics (name to number of partitions and configs), -1 partitions being the log's default; wait for leaders."""
+        """Make topics (name to number of partitions and configs; -1 is the log's default); wait for leaders."""
         if not wanted:
             return
         topics = [
@@ -126,7 +127,7 @@ class Admin:
         return {name: str(self._result(f"describe topic {name}", future).topic_id) for name, future in futures.items()}
 
     def offsets(self, partitions: Iterable[tuple[str, int]], *, end: bool) -> dict[tuple[str, int], int]:
-        """Return the first offsets of partitions, or their ends, uncommitted records included; repeat while leaders move."""
+        """Return the first offsets of partitions, or their ends with uncommitted records; repeat while leaders move."""
         places = list(partitions)
         pause = Event()  # leaders move by themselves: there is nothing to wait for but time
         for attempt in range(_OFFSET_ATTEMPTS):
@@ -243,6 +244,6 @@ def _check_policy(topic: str, found: str, needed: str) -> None:
     # "compact,delete" asked for and "compact" found keeps too much, which is no loss; everything else is
     if have != want and not ("compact" in want and have == {"compact"}):
         raise InvalidTopicError(
-            f"internal topic {topic} has cleanup.policy {found!r}, but the topology needs {needed!r}: records would get lost. "
-            f"Set it with kafka-configs, or delete the topic if its data is not needed"
+            f"internal topic {topic} has cleanup.policy {found!r}, but the topology needs {needed!r}: "
+            f"records would get lost. Set it with kafka-configs, or delete the topic if its data is not needed"
         )

@@ -189,7 +189,7 @@ class Outputs(ABC):
                 self._produce(producer, topic, value, key, partition, report, None, timestamp or 1)
 
     def _produce(self, producer: Producer, *arguments: Any) -> None:
-        """Hand a record over (`produce`'s arguments, the report as `callback`: its other name is not seen behind a None).
+        """Hand a record over: `produce`'s arguments, the report as `callback` (its other name does not replace a None).
 
         A full queue is waited for.
         """
@@ -382,7 +382,7 @@ class PlainOutputs(Outputs):
         self._raise_failed()
 
     def _raise_failed(self) -> None:
-        """Without this, a record that was refused would be lost in silence, for the offsets behind it would be committed.
+        """Raise what was refused: it would be lost in silence, for the offsets behind it would be committed.
 
         The broker refuses whole batches, and so innocent records with the one at fault: the tasks are replayed
         carefully.

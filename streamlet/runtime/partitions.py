@@ -1,4 +1,4 @@
-"""How many partitions each topic and how many tasks each sub-topology has: pure functions of the topology and the log's topics."""
+"""How many partitions each topic has, and how many tasks each sub-topology: functions of topology and topics."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Layout:
 def lay_out(sub_topologies: Sequence[SubTopology], application_id: str, existing: Mapping[str, int]) -> Layout:
     """Find out which topics are read and how large the internal ones have to be.
 
-    A repartition topic gets the number the user fixed, the one it has already, that of its copartition group, or the largest of the
-    topics whose records flow into it, in this order.
+    A repartition topic gets the number the user fixed, the one it has already, that of its copartition group, or the
+    largest of the topics whose records flow into it, in this order.
 
     Args:
         sub_topologies: Of the topology.
@@ -180,8 +180,8 @@ def _check_counts(layout: Layout, existing: Mapping[str, int]) -> None:
     for topic, count in needed.items():
         if existing.get(topic, count) != count:
             raise InvalidTopicError(
-                f"internal topic {topic} has {existing[topic]} partitions, but the topology needs {count}: keys would be "
-                f"looked for in other partitions than their state is in. Give the source topics their old number of "
-                f"partitions, or reset the application (delete its internal topics and local state), or use another "
-                f"application.id"
+                f"internal topic {topic} has {existing[topic]} partitions, but the topology needs {count}: "
+                f"keys would be looked for in other partitions than their state is in. Give the source topics "
+                f"their old number of partitions, or reset the application (delete its internal topics and local "
+                f"state), or use another application.id"
             )

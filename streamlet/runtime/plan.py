@@ -1,8 +1,8 @@
 """The plan of tasks: which partition of the tasks topic stands for which task, and of which topology.
 
-All members must agree on it. Partition 0 of the tasks topic is the log of plans: each record extends or replaces the one it is based
-on, and one that is based on another than the latest accepted was too late and counts for nothing. Keys are unique, so that
-compaction leaves them all.
+All members must agree on it. Partition 0 of the tasks topic is the log of plans: each record extends or replaces the
+one it is based on, and one that is based on another than the latest accepted was too late and counts for nothing. Keys
+are unique, so that compaction leaves them all.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ class PlanLog:
         Args:
             fingerprint: Of the topology at hand.
             tasks: What it needs.
-            members: Returns the members of the group: a plan of another topology may be replaced only if there are none.
+            members: Returns the members of the group: a plan of another topology may be replaced only if there are
+                none.
 
         Raises:
             TopologyError: The group runs another topology.
@@ -126,8 +127,8 @@ class PlanLog:
                     raise TopologyError(
                         f"application {self._config.application_id} is running with another topology (fingerprint "
                         f"{plan.fingerprint}, this one has {fingerprint}) on {', '.join(running)}: stop all of its "
-                        f"instances before you start the new version, or give this one another application.id. An instance "
-                        f"that was killed leaves the group after consumer.session.timeout.ms"
+                        f"instances before you start the new version, or give this one another application.id. "
+                        f"An instance that was killed leaves the group after consumer.session.timeout.ms"
                     )
                 wanted = TaskPlan(fingerprint, tuple(tasks), plan.offset)
             if plan is not None and wanted == plan:

@@ -115,8 +115,8 @@ class Preparation:
     def look_again(self) -> None:
         """Take up new topics that match patterns, and new partitions.
 
-        A sub-topology with stores cannot have more tasks than its changelogs have partitions: keys would be looked for in other
-        tasks than their state is in.
+        A sub-topology with stores cannot have more tasks than its changelogs have partitions: keys would be looked for
+        in other tasks than their state is in.
 
         Raises:
             InvalidTopicError: A source topic of such a sub-topology has grown.

@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 class RepartitionPurge:
-    """Deletes the committed records of repartition topics, every ``repartition.purge.interval.ms``, without waiting for it."""
+    """Deletes committed records of repartition topics every ``repartition.purge.interval.ms``, without waiting."""
 
     def __init__(self, app: AppContext) -> None:
         self._app = app

@@ -15,8 +15,8 @@ V = TypeVar("V")
 class QueryableStore(Generic[K, V]):
     """A read-only view of a store over all the tasks that this instance runs; may be used from any thread.
 
-    It shows committed state. With several instances each sees its own partitions. Ranges go through the tasks one after the other:
-    within a task in the order of the keys' bytes, over all of them in no order, as in Kafka Streams.
+    It shows committed state. With several instances each sees its own partitions. Ranges go through the tasks one
+    after the other: within a task in the order of the keys' bytes, over all of them in no order, as in Kafka Streams.
 
     Raises:
         InvalidStateStoreError: By every method, if the application is not running, or its tasks are moving: try again.

@@ -1,4 +1,4 @@
-"""Restoring: local state catches up with its changelogs, in bounded batches, while other tasks go on (RUNTIME.md, 4)."""
+"""Restoring: state catches up with its changelogs, in bounded batches, while other tasks go on (RUNTIME.md, 4)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ _log = logging.getLogger(__name__)
 
 BATCH = 2_000
 _PROGRESS_SECONDS = 10.0
-# How long nothing may come after the last stable offset has passed the target, before the rest counts as compacted away.
+# How long nothing may come after the last stable offset has passed the target, before the rest counts as compacted
+# away.
 _GONE_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
 _DEFAULT_DELETE_RETENTION_MS = 86_400_000
@@ -130,7 +131,7 @@ class Restorer:
         return {f"{r.place[0]}[{r.place[1]}]": (r.begin, r.next, r.target) for r in list(self._restores.values())}
 
     def start(self, tasks: Sequence[ActiveTask]) -> list[ActiveTask]:
-        """Begin with tasks whose committed offsets were fetched before; return those that have nothing to catch up with.
+        """Begin with tasks whose committed offsets were fetched before; return those with nothing to catch up with.
 
         Raises:
             StreamsError: The log did not answer.
@@ -274,8 +275,9 @@ class Restorer:
     def _is_gone(self, restore: StoreRestore) -> bool:
         """Tell whether the rest up to the target no longer exists.
 
-        Compaction may remove the records, and the control records, before the target: then nothing ever reaches it. If the last
-        stable offset has passed the target, and another look from here yields nothing for five seconds, that is so.
+        Compaction may remove the records, and the control records, before the target: then nothing ever reaches it. If
+        the last stable offset has passed the target, and another look from here yields nothing for five seconds, that
+        is so.
         """
         now = self._clock.monotonic()
         if not restore.at_end or now < restore.look_at:

@@ -22,14 +22,16 @@ DEFAULT_METADATA_REFRESH_MS = 300_000
 def main_consumer(config: StreamsConfig, client_id: str, thread: int, *, ends: bool) -> dict[str, Any]:
     """Return the settings of a stream thread's consumer, the one that is a member of the group.
 
-    ``group.instance.id``, if given, gets the thread's number as a suffix, for it must be unique in the group. Where to begin
-    without a committed offset is decided per source by the runtime, therefore ``auto.offset.reset`` is ``error`` here.
+    ``group.instance.id``, if given, gets the thread's number as a suffix, for it must be unique in the group. Where to
+    begin without a committed offset is decided per source by the runtime, therefore ``auto.offset.reset`` is ``error``
+    here.
 
     Args:
         config: The application's configuration.
         client_id: Of the consumer.
         thread: Number of the thread.
-        ends: Whether to be told of partitions' ends: tasks with several partitions need not wait for one that was read to its end.
+        ends: Whether to be told of partitions' ends: tasks with several partitions need not wait for one that was read
+            to its end.
     """
     given = config.client("consumer", "main.consumer")
     if "group.instance.id" in given:
@@ -57,7 +59,7 @@ def main_consumer(config: StreamsConfig, client_id: str, thread: int, *, ends: b
 
 
 def reader(config: StreamsConfig, client_id: str, *kinds: str, isolation_level: str) -> dict[str, Any]:
-    """Return the settings of a consumer outside of the group, which is assigned its partitions by hand and told of their ends."""
+    """Return the settings of a consumer outside of the group, assigned by hand and told of partitions' ends."""
     given = config.client("consumer", *kinds)
     for key in ("group.instance.id", "session.timeout.ms", "heartbeat.interval.ms", "max.poll.interval.ms"):
         given.pop(key, None)
@@ -85,8 +87,8 @@ def producer(config: StreamsConfig, client_id: str, *, transactional_id: str | N
     if transactional_id is not None:
         # An open transaction of a dead owner holds up readers that long; librdkafka's default is a minute.
         defaults["transaction.timeout.ms"] = DEFAULT_TRANSACTION_TIMEOUT_MS
-        # A transaction that follows its predecessor before that one's markers are in is told to ask again: after librdkafka's 100 ms
-        # every second commit would wait that long (docs/runtime-findings.md)
+        # A transaction that follows its predecessor before that one's markers are in is told to ask again: after
+        # librdkafka's 100 ms every second commit would wait that long (docs/runtime-findings.md)
         defaults["retry.backoff.ms"] = 10
         defaults["retry.backoff.max.ms"] = 50
         transactional = {"transactional.id": transactional_id}
@@ -124,7 +126,7 @@ def metadata_interval(config: StreamsConfig) -> float:
 
 
 def default_reset(config: StreamsConfig) -> str:
-    """Return where a partition begins if neither an offset was committed nor its source says: earliest, latest or none."""
+    """Return where a partition begins without a committed offset or a word of its source: earliest, latest or none."""
     given = str(config.client("consumer", "main.consumer").get("auto.offset.reset", "earliest"))
     known = {"smallest": "earliest", "beginning": "earliest", "largest": "latest", "end": "latest", "error": "none"}
     return known.get(given, given)

@@ -72,7 +72,7 @@ def start(
 
 
 class Starting:
-    """An application that is being started: ``async with start_async(...) as app``, or ``app = await start_async(...)``."""
+    """An application on its way: ``async with start_async(...) as app``, or ``app = await start_async(...)``."""
 
     def __init__(self, topology: Topology, config: Mapping[str, Any] | StreamsConfig, options: dict[str, Any]) -> None:
         self._topology = topology

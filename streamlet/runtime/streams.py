@@ -67,8 +67,8 @@ class ThreadMetadata:
 class KafkaStreams:
     """An instance of an application: it runs the tasks that the group assigns to it.
 
-    Instances with the same ``application.id`` share the work. `start` begins, `close` ends; as a context manager it is closed at
-    the end of the block. Methods may be called from any thread.
+    Instances with the same ``application.id`` share the work. `start` begins, `close` ends; as a context manager it is
+    closed at the end of the block. Methods may be called from any thread.
 
     Args:
         topology: What to run.
@@ -134,7 +134,7 @@ class KafkaStreams:
         self._state_listener = listener
 
     def set_uncaught_exception_handler(self, handler: UncaughtExceptionHandler) -> None:
-        """Have `handler(error)` decide what happens after a stream thread has ended; before `start`. Default: SHUTDOWN_CLIENT.
+        """Have `handler(error)` decide what to do after a thread has died; before `start`. Default: SHUTDOWN_CLIENT.
 
         Raises:
             StreamsError: The application was started already.
@@ -158,7 +158,7 @@ class KafkaStreams:
     # --- life -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin: check topics, make the internal ones, and start the threads. Returns before they run; see `wait_until_running`.
+        """Begin: check topics, make the internal ones, start the threads. For the rest see `wait_until_running`.
 
         Raises:
             StreamsError: It was started before; the log does not answer; another instance runs another topology.
@@ -262,7 +262,7 @@ class KafkaStreams:
         return ended
 
     def close(self, timeout: timedelta | None = None) -> bool:
-        """Commit, leave the group at once and end; may be called again, also from a stream thread, where it does not wait.
+        """Commit, leave the group at once and end. May be called again; from a stream thread it does not wait.
 
         Args:
             timeout: How long to wait for the threads; default: until they have ended.
@@ -390,7 +390,7 @@ class KafkaStreams:
         )
 
     def restore_progress(self) -> dict[str, tuple[int, int, int]]:
-        """Return for each changelog that is being restored (``topic[partition]``) where it began, where it is, and its target."""
+        """Return for each changelog being restored (``topic[partition]``) where it began, where it is, its target."""
         progress: dict[str, tuple[int, int, int]] = {}
         for thread in list(self._threads.values()):
             progress.update(thread.restore_progress())

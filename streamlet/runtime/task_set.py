@@ -209,8 +209,8 @@ class TaskSet:
         policy = settings.default_reset(self._app.config)
         if policy not in ("earliest", "latest"):
             raise StreamsError(
-                f"{place[0]}[{place[1]}] (task {task.id}) has no committed offset within the log, and auto.offset.reset is "
-                f"{policy!r}: give the source auto_offset_reset='earliest' or 'latest'"
+                f"{place[0]}[{place[1]}] (task {task.id}) has no committed offset within the log, "
+                f"and auto.offset.reset is {policy!r}: give the source auto_offset_reset='earliest' or 'latest'"
             )
         return policy
 

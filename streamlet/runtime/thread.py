@@ -316,8 +316,8 @@ class StreamThread:
                 _log.warning("%s: user code took longer than max.poll.interval.ms; its tasks are given up", self.name)
             elif error.fatal() or error.code() == KafkaError._FATAL:
                 raise StreamsError(
-                    f"the consumer has failed for good: {error.str()}. With group.protocol=consumer the brokers must offer "
-                    f"that protocol (Kafka 4.0 or later)"
+                    f"the consumer has failed for good: {error.str()}. With group.protocol=consumer the brokers must "
+                    f"offer that protocol (Kafka 4.0 or later)"
                 )
             elif error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED) and task:
                 raise StreamsError(f"source topic {place[0]} (task {task.id}) cannot be read: {error.str()}")
@@ -327,7 +327,7 @@ class StreamThread:
         return records
 
     def _out_of_range(self, task: ActiveTask, place: Place, error: KafkaError) -> None:
-        """The records to be read next are gone (retention): begin where the source says, once what is here is committed."""
+        """The records to be read next are gone (retention): go on where the source says."""
         policy = self._set.reset_of(task, place)
         offset = self._app.admin.offsets([place], end=policy == "latest")[place]
         _log.warning(

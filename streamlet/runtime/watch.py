@@ -18,8 +18,8 @@ class Watch:
 
     Args:
         name: Of the thread.
-        abandoned: Called once if the main thread ends while the application runs: a program that ends without `close` would
-            otherwise wait for its stream threads for ever.
+        abandoned: Called once if the main thread ends while the application runs: a program that ends without `close`
+            would otherwise wait for its stream threads for ever.
     """
 
     def __init__(self, name: str, abandoned: Callable[[], object]) -> None:

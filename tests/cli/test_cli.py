@@ -63,7 +63,7 @@ def test_produce_consume_and_topics(
     assert main(["consume", "numbers", "--value", "int64", "--exit"]) == 0
     assert sorted(capsys.readouterr().out.splitlines()) == ["a\t1", "a\tnull", "b\t2"]
     assert main(["consume", "numbers", "--value", "int64", "-n", "1", "--offsets"]) == 0
-    partition, offset, timestamp, key, value = capsys.readouterr().out.rstrip().split("\t")
+    _, offset, timestamp, key, value = capsys.readouterr().out.rstrip().split("\t")
     assert (int(offset), key in "ab", value in ("1", "2")) == (0, True, True)
     assert int(timestamp) > 1_000_000_000_000
     assert main(["topics"]) == 0

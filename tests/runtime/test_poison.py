@@ -136,7 +136,7 @@ def test_a_value_without_bytes_is_found_and_skipped(log: LogUnderTest, guarantee
         app.close()
     with running(kept(log), config) as app:
         store = app.store("kept")
-        assert {key: value for key, value in store.all()} == {f"k{n}": n for n in range(100) if n != 50}
+        assert dict(store.all()) == {f"k{n}": n for n in range(100) if n != 50}
 
 
 @pytest.mark.parametrize("where", ["changelog", "topic"])

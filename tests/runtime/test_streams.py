@@ -163,7 +163,7 @@ def test_state_of_another_log_is_refused(embedded: LogUnderTest, tmp_path: objec
     with running(word_count(embedded), embedded.config()):
         pass
     config = {**embedded.config(), "bootstrap.servers": f"embedded:{embedded.directory / 'other.db'}"}
-    with pytest.raises(StateMismatchError, match="belongs to (the )?log"):
+    with pytest.raises(StateMismatchError, match=r"belongs to (the )?log"):
         KafkaStreams(word_count(embedded), config).start()
 
 
