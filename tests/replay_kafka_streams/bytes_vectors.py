@@ -140,6 +140,11 @@ def _change(given: str) -> bytes:
     return bytes(api.need("ChangeSerde")(serdes.string).serialize((new, old, True)))
 
 
+def _combined_key(given: str) -> bytes:
+    values = dict(item.split("=", 1) for item in given.split("|"))
+    return bytes(api.need("combined_key")(values["fk"].encode(), values["pk"].encode()))
+
+
 _KINDS: dict[str, Callable[[str], Any]] = {
     "timestamped_value": _timestamped,
     "long_serde": _serde(serdes.int64, int),
@@ -156,6 +161,9 @@ _KINDS: dict[str, Callable[[str], Any]] = {
     "sessionwindowed_serde_key": _session_windowed,
     "outer_join_store_key": _outer_join_key,
     "change": _change,
+    "fk_combined_key": _combined_key,
+    "murmur3_128": lambda given: api.need("murmur3_128")(given.encode()),
+    "murmur3_32": lambda given: api.need("murmur3_32")(given.encode()),
 }
 
 _REFUSED = {

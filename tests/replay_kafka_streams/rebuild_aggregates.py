@@ -72,7 +72,8 @@ def _windows(op: Op) -> Any:
         kind, grace = api.need("SlidingWindows"), api.ms(op.number("graceMs"))
         return api.call(kind, "of_time_difference", api.ms(op.number("sizeMs")), grace=grace)
     if op.text.startswith("Unlimited"):
-        return api.call(api.need("UnlimitedWindows"), "of")
+        windows = api.call(api.need("UnlimitedWindows"), "of")
+        return api.call(windows, "start_on", op.number("startMs")) if "startMs=" in op.text else windows
     kind, grace = api.need("TimeWindows"), api.ms(op.number("graceMs"))
     windows = api.call(kind, "of_size", api.ms(op.number("sizeMs")), grace=grace)
     if op.number("advanceMs") != op.number("sizeMs"):
