@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.meter import Moment, Used, between, now
 from benchmarks.work import WINDOW_MS, Job
-from streamlet import KafkaStreams, Sensor, StreamsBuilder, Topic, Topology, serdes, start
+from streamlet import Sensor, StreamsBuilder, Topic, Topology, serdes, start
 
 _PATIENCE_SECONDS = 300
 
@@ -79,9 +79,7 @@ def windows(job: Job) -> Topology:
     orders = builder.stream(Topic(job.input, serdes.bytes_, serdes.json))
     size = timedelta(milliseconds=WINDOW_MS)
     counts: Any = orders.group_by_key().windowed_by(TimeWindows.of_size(size, grace=size)).count(store="counts")
-    counts.to_stream().select_key(lambda windowed, _: windowed.key).to(
-        Topic(job.output, serdes.bytes_, serdes.int64)
-    )
+    counts.to_stream().select_key(lambda windowed, _: windowed.key).to(Topic(job.output, serdes.bytes_, serdes.int64))
     return builder.build()
 
 
@@ -95,7 +93,5 @@ def run(make: Callable[[Job], Topology], job: Job, directory: Path) -> Used:
         "commit.interval.ms": job.commit_ms,
         "state.dir": str(directory / "state"),
     }
-    app: KafkaStreams
-    with start(make(job), config, sensor=progress) as app:
-        used = progress.used()
-    return used
+    with start(make(job), config, sensor=progress):
+        return progress.used()

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -45,12 +45,12 @@ class Outcome:
 
     @property
     def ratio(self) -> float:
-        """streamlet's rate by that of the hand-written loop: the median over the rounds, whose two runs are neighbours."""
+        """streamlet's rate by that of the hand-written loop: the median over the rounds."""
         return median(ours.rate / by_hand.rate for by_hand, ours in self.rounds)
 
     @property
     def cpu_ratio(self) -> float:
-        """The hand-written loop's CPU seconds by streamlet's, in the same way: what the ratio were on an idle machine."""
+        """The hand-written loop's CPU seconds by streamlet's, in the same way; noise moves it less."""
         return median(by_hand.cpu_per_100k / ours.cpu_per_100k for by_hand, ours in self.rounds)
 
 
@@ -80,7 +80,8 @@ def _measure(log: LogForContests, work: Work, contestant: str, exactly_once: boo
 
 
 HEADER = (
-    f"{'log':9} {'guarantee':14} {'work':34} {'by hand':>16} {'streamlet':>16} {'ratio':>6} {'CPU ratio':>9} {'goal':>5}"
+    f"{'log':9} {'guarantee':14} {'work':34} {'by hand':>16} {'streamlet':>16} "
+    f"{'ratio':>6} {'CPU ratio':>9} {'goal':>5}"
 )
 
 
@@ -93,13 +94,3 @@ def row(outcome: Outcome) -> str:
         f"{f'{by_hand / 1000:.0f} k ({cpu_by_hand:.2f})':>16} {f'{ours / 1000:.0f} k ({cpu:.2f})':>16} "
         f"{outcome.ratio:6.2f} {outcome.cpu_ratio:9.2f} {'' if goal is None else f'{goal:.2f}':>5}"
     )
-
-
-def contests(
-    logs: Sequence[LogForContests], works: Sequence[Work], guarantees: Sequence[bool], records: int, rounds: int
-) -> Iterator[Outcome]:
-    """Hold all of them."""
-    for log in logs:
-        for exactly_once in guarantees:
-            for work in works:
-                yield hold(log, work, exactly_once=exactly_once, records=records, rounds=rounds)

@@ -148,7 +148,13 @@ def count(job: Job, directory: Path) -> Used:
     loop = Loop(job)
     store = Rdict(str(directory / "counts"), Options(raw_mode=True))
     produce, output, changelog, emit = loop.produce, job.output, f"{job.application}-changelog", job.emits
-    pack, unpack, loads, windowed, pack_window = _COUNT.pack, _COUNT.unpack, orjson.loads, job.kind == "windows", _WINDOW.pack
+    pack, unpack, loads, windowed, pack_window = (
+        _COUNT.pack,
+        _COUNT.unpack,
+        orjson.loads,
+        job.kind == "windows",
+        _WINDOW.pack,
+    )
     changed: dict[bytes, int] = {}
     packed: dict[bytes, bytes] = {}
 

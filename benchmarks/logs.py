@@ -27,6 +27,9 @@ class LogForContests(Protocol):
     def done(self, job: Job) -> None:
         """Drop what a job has written."""
 
+    def empty(self, directory: Path) -> str:
+        """Return the address of a log for something else."""
+
     def __enter__(self) -> Self: ...
     def __exit__(self, *error: object) -> None: ...
 
@@ -86,6 +89,10 @@ class EmbeddedLog:
     def done(self, job: Job) -> None:
         """The file goes with the job's directory."""
 
+    def empty(self, directory: Path) -> str:
+        """Return the address of a log for something else."""
+        return f"embedded:{directory / 'log.db'}"
+
 
 class KafkaLog:
     """One broker; all jobs read the same topics."""
@@ -130,3 +137,7 @@ class KafkaLog:
         mine = [name for name in admin.list_topics(timeout=10).topics if name.startswith(job.application)]
         for future in admin.delete_topics(mine).values():
             future.result(30)
+
+    def empty(self, directory: Path) -> str:
+        """Return the address of a log for something else."""
+        return self._cluster.bootstrap_servers

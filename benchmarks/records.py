@@ -14,7 +14,7 @@ _QUEUED = 20_000
 
 
 def records(count: int, keys: int) -> Iterator[tuple[bytes, bytes, int]]:
-    """Keys, values and timestamps (ms), the same ones in each run; three of four are `paid`, one comes each millisecond."""
+    """Keys, values and timestamps (ms); three of four are `paid`, one comes each millisecond."""
     chosen = random.Random(keys)
     begin = int(time.time() - _AGE_SECONDS) * 1000
     for number in range(count):
@@ -22,7 +22,8 @@ def records(count: int, keys: int) -> Iterator[tuple[bytes, bytes, int]]:
         amount = chosen.randrange(100, 1_000_000) / 100
         paid = "true" if number % 4 else "false"
         text = (
-            f'{{"id":{number},"customer":"customer-{key:06d}","amount":{amount:.2f},"currency":"EUR","paid":{paid},"note":"'
+            f'{{"id":{number},"customer":"customer-{key:06d}","amount":{amount:.2f},'
+            f'"currency":"EUR","paid":{paid},"note":"'
         )
         value = text + "x" * (RECORD_BYTES - 2 - len(text)) + '"}'
         yield b"customer-%06d" % key, value.encode(), begin + number

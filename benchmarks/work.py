@@ -54,9 +54,7 @@ class Work:
     target: float | None
     emits: bool = True
 
-    def job(
-        self, servers: str, *, application: str, input: str, output: str, exactly_once: bool, records: int
-    ) -> Job:
+    def job(self, servers: str, *, application: str, input: str, output: str, exactly_once: bool, records: int) -> Job:
         """Return one to be done."""
         commit_ms = EXACTLY_ONCE_COMMIT_MS if exactly_once else AT_LEAST_ONCE_COMMIT_MS
         return Job(self.kind, servers, exactly_once, application, input, output, records, self.emits, commit_ms)
