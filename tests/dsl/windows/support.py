@@ -45,9 +45,9 @@ def sorted_values(windowed: Any, **options: Any) -> KTable[Any, Any]:
     """Aggregate to the sorted list of values: whatever the order of records, and by way of a new list each time."""
     store = Materialized(options.pop("name", "windows"), value_serde=serdes.json, **options)
     add = lambda key, value, values: sorted([*values, value])  # noqa: E731  # passed on
-    if isinstance(windowed, SessionWindowedKStream):
-        return windowed.aggregate(list, add, lambda key, one, other: sorted(one + other), store=store)
-    return windowed.aggregate(list, add, store=store)
+    merge = [lambda key, one, other: sorted(one + other)] if isinstance(windowed, SessionWindowedKStream) else []
+    table: KTable[Any, Any] = windowed.aggregate(list, add, *merge, store=store)
+    return table
 
 
 def windowed_topology(
@@ -59,7 +59,7 @@ def windowed_topology(
 ) -> Topology:
     """Return the topology that aggregates `IN` over windows to `OUT`."""
     builder = StreamsBuilder()
-    windowed = builder.stream(IN).group_by_key().windowed_by(windows).emit_strategy(emit)  # type: ignore[arg-type]  # one of the union
+    windowed = builder.stream(IN).group_by_key().windowed_by(windows).emit_strategy(emit)
     then(make(windowed)).to_stream(lambda key, value: str(key)).to(OUT)
     return builder.build()
 

@@ -16,6 +16,7 @@ from streamlet import (
     Record,
     StreamsBuilder,
     TimeWindows,
+    Topic,
     TopologyError,
     TopologyTestDriver,
     UnlimitedWindows,
@@ -24,7 +25,7 @@ from streamlet import (
     log_and_continue,
     serdes,
 )
-from tests.dsl.windows.support import IN, OUT, Row, dropped, ms, pipe, results, rows_up_to, windowed_topology
+from tests.dsl.windows.support import IN, Row, dropped, ms, pipe, results, rows_up_to, windowed_topology
 
 TEN = TimeWindows.of_size(ms(10), grace=timedelta(0))
 
@@ -170,7 +171,7 @@ def test_retention_is_refused_where_there_are_no_windows() -> None:
 def test_the_store_can_be_queried_and_keys_within_windows_written(on_disk: bool, tmp_path: Path) -> None:
     builder = StreamsBuilder()
     counts = builder.stream(IN).group_by_key().windowed_by(TEN).count(store="counts")
-    windowed_out: Any = OUT.__class__("out", serdes.time_windowed(serdes.string, ms(10)), serdes.int64)
+    windowed_out: Any = Topic("out", serdes.time_windowed(serdes.string, ms(10)), serdes.int64)
     counts.to_stream().to(windowed_out)
     config = {"state.dir": str(tmp_path)} if on_disk else {}
     with TopologyTestDriver(builder.build(), config) as driver:
