@@ -101,6 +101,7 @@ class Task:
     ) -> None:
         self.sub_topology = sub_topology
         self.id = task_id
+        self._name = str(task_id)
         self.partitions = tuple(partitions)
         self.collector = collector
         self.config = config
@@ -231,7 +232,7 @@ class Task:
         else:
             taken = self._process_ordered(limit)
         if taken:
-            self.sensor.on_processed(str(self.id), taken)
+            self.sensor.on_processed(self._name, taken)
         return taken
 
     def _process_direct(self, queue: RecordQueue, limit: int) -> int:

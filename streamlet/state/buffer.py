@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import islice, repeat
-from operator import itemgetter
+from operator import is_, itemgetter
 from struct import Struct
 from typing import Any
 
@@ -230,27 +230,20 @@ class WriteBuffer:
         Raises:
             SerializationError: If a value has no bytes; the message names store and key.
         """
-        sealed = self.dirty.copy()
-        encoded: list[bytes | None] = []
-        encode, add, size = self._encode, encoded.append, 0
-        for key, (value, timestamp) in sealed.items():
-            if type(timestamp) is not int:
-                raise SerializationError(
-                    f"store {self.store!r}: the timestamp of key {key!r} must be an int, not {timestamp!r}"
-                )
-            if value is None:
-                add(None)
-                continue
-            try:
-                data = encode(value)
-            except Exception as error:
-                raise self._unserialisable(key, error) from error
-            add(data)
-            size += len(data)
+        sealed, encode = self.dirty.copy(), self._encode
+        try:
+            encoded = [None if value is None else encode(value) for value, _ in sealed.values()]
+        except Exception:
+            encoded = [None if value is None else self.serialised(key, value) for key, (value, _) in sealed.items()]
+        if any(kind is not int for kind in set(map(type, map(itemgetter(1), sealed.values())))):
+            key, timestamp = next((key, at) for key, (_, at) in sealed.items() if type(at) is not int)
+            raise SerializationError(
+                f"store {self.store!r}: the timestamp of key {key!r} must be an int, not {timestamp!r}"
+            )
         self._sealed, self._encoded = sealed, encoded
         self._sealed_events = None if self.events is None else self.events.copy()
         if encoded:
-            self._set_clean_limit(size / len(encoded))
+            self._set_clean_limit(sum(map(len, filter(None, encoded))) / len(encoded))
 
     def records(self) -> list[ChangelogRecord]:
         """Return what was sealed as changelog records."""
@@ -291,7 +284,9 @@ class WriteBuffer:
         self._unseal()
         if sealed is None:
             return
-        later = {key: entry for key, entry in self.dirty.items() if sealed.get(key) is not entry}
+        later: dict[bytes, Entry] = {}
+        if len(self.dirty) > len(sealed) or not all(map(is_, self.dirty.values(), sealed.values())):
+            later = {key: entry for key, entry in self.dirty.items() if sealed.get(key) is not entry}
         self._set_dirty(later)
         if self.events and events:
             self.events = {key: value for key, value in self.events.items() if events.get(key, self) is not value}
