@@ -82,8 +82,8 @@ def test_killed_in_a_commit(log: LogUnderTest, guarantee: str, point: FaultPoint
             assert last_counts(found) == {**wanted, "k0": 41}
         else:
             log.read("counts", lambda found: all(last_counts(found).get(k, 0) >= v for k, v in wanted.items()))
-    # two commits came before: what they wrote to the stores need not be restored
-    assert all(start > 0 for start, _ in starts.begun), starts.begun
+    # What the two commits before wrote to the stores need not be restored: one commit changes each key once at most.
+    assert sensor.restored <= 50, starts.begun
     if point is FaultPoint.AFTER_STORES:
         assert sensor.restored == 0
     if point is FaultPoint.AFTER_COMMIT:
