@@ -27,6 +27,15 @@ def _check_name(_instance: object, _attribute: object, name: str | None) -> None
         check_name(name, "store")
 
 
+def _check_history(instance: Any, _attribute: object, duration: object) -> None:
+    if duration is None:
+        return
+    if not isinstance(duration, timedelta) or duration < timedelta(0):
+        raise TopologyError(f"history_retention must be a timedelta from 0 on, not {duration!r}")
+    if instance.name is None:
+        raise TopologyError("a versioned table needs a name for its store: Materialized('name', history_retention=...)")
+
+
 @frozen
 class Materialized(Generic[VM]):
     """Name and options of a table's store. Generic in the value only: the key's serde comes with the grouping.
@@ -35,6 +44,8 @@ class Materialized(Generic[VM]):
         name: Name of the store, by which it can be queried; default: a generated one, not to be queried.
         value_serde: Serde of its values; default: inherited.
         retention: Of windowed stores: how long rows are kept.
+        history_retention: Of tables: keep the versions of each row for this long, by their timestamps (KIP-889). Updates
+            out of order then change the history only; joins and aggregations behind the table ignore them.
         in_memory: Keep the data in memory instead of in RocksDB.
         logging: Keep a changelog, from which the store is restored elsewhere.
         immutable_values: A promise that no value is ever changed in place, so that the store may keep the objects
@@ -45,6 +56,7 @@ class Materialized(Generic[VM]):
     name: str | None = field(default=None, validator=_check_name)
     value_serde: Serde[VM] | None = field(default=None, kw_only=True)
     retention: timedelta | None = field(default=None, kw_only=True)
+    history_retention: timedelta | None = field(default=None, kw_only=True, validator=_check_history)
     in_memory: bool = field(default=False, kw_only=True)
     logging: bool = field(default=True, kw_only=True)
     immutable_values: bool = field(default=False, kw_only=True)
@@ -68,6 +80,8 @@ def materialized(store: Store[Any], *, windowed: bool = False) -> Materialized[A
         raise TopologyError(
             f"store {options.name or '(unnamed)'}: retention is for windowed stores, this one keeps all keys"
         )
+    if options.history_retention is not None and windowed:
+        raise TopologyError(f"store {options.name}: history_retention is for tables, a windowed store has no versions")
     return options
 
 
@@ -91,6 +105,17 @@ class PendingStore:
         """Return its declaration; families with other stores than key-value override this."""
         key_serde = writer.key_serde(self.serdes.key, node, self.ask)
         value_serde = writer.value_serde(self.serdes.value, node, self.ask)
+        if self.options.history_retention is not None:
+            return Stores.versioned_key_value(
+                self.name,
+                key_serde,
+                value_serde,
+                history_retention=self.options.history_retention,
+                in_memory=self.options.in_memory,
+                logging=self.options.logging,
+                immutable_values=self.options.immutable_values,
+                changelog_config=self.options.changelog_config,
+            )
         return Stores.timestamped_key_value(
             self.name,
             key_serde,

@@ -139,7 +139,11 @@ class KTable(Generic[K_co, V_co]):
         pending = None if options.name is None else PendingStore(options.name, options, known, _ASK)
 
         def operator(step: TableStep) -> DeriveTable:
-            return DeriveTable(derive, step.store_in_use, step.sends_old_values, drops_unseen)
+            # an out-of-order update to no row is news to what is behind a versioned table
+            drops = drops_unseen and not before.versioned
+            return DeriveTable(derive, step.store_in_use, step.sends_old_values, drops)
+
+        before = self.step
 
         step = DerivedTableStep(node, self.step, operator, derive, store=pending)
         self.plan.add(step)

@@ -11,8 +11,14 @@ from attrs import frozen
 from streamlet.dsl.change import Change
 from streamlet.processor.operator import Forward, NodeContext, Operator
 from streamlet.records import Headers
+from streamlet.state.versioned import NOT_PUT, VALID_TO_UNDEFINED
 
 _log = logging.getLogger(__name__)
+
+
+def is_latest(valid_to: int | None) -> bool:
+    """Tell from what `fast_put` returned whether the row is now the latest one; without versions it always is."""
+    return valid_to is None or valid_to == VALID_TO_UNDEFINED
 
 
 @frozen
@@ -20,7 +26,8 @@ class ReadTable(Operator):
     """Turns records into changes of a table: a null value deletes the row.
 
     Without a store, changes carry no old values. An update with a lower timestamp than the row's is applied all the
-    same.
+    same, unless the store is versioned: then it goes on as one that is not the latest, or, if it is older than the
+    history, not at all.
     """
 
     store: str | None
@@ -51,11 +58,15 @@ class ReadTable(Operator):
                 row = get(key)
                 if row is not None and timestamp < row[1]:
                     _log.debug("node %s: out-of-order update, %d after %d", node, timestamp, row[1])
-                put(key, value, timestamp)
+                valid_to = put(key, value, timestamp)
             except Exception as error:
                 failed(error, key, value, timestamp, headers)
                 return
-            forward(key, (value, row[0] if sends_old and row is not None else None, True), timestamp, headers)
+            if valid_to == NOT_PUT:
+                dropped("older than the history")
+                return
+            old = row[0] if sends_old and row is not None else None
+            forward(key, (value, old, is_latest(valid_to)), timestamp, headers)
 
         return read_table
 
@@ -78,7 +89,7 @@ class DeriveTable(Operator):
 
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
-        derive, sends_old, failed = self.derive, self.sends_old, context.failed
+        derive, sends_old, failed, dropped = self.derive, self.sends_old, context.failed, context.dropped
         drops_unseen = self.drops_unseen and sends_old
         store = None if self.store is None else context.store(self.store)
 
@@ -96,9 +107,13 @@ class DeriveTable(Operator):
                 if drops_unseen and derived is None and before is None:
                     return
                 if store is not None:
-                    store.fast_put(key, derived, timestamp)
+                    valid_to = store.fast_put(key, derived, timestamp)
+                    latest = is_latest(valid_to)
             except Exception as error:
                 failed(error, key, new, timestamp, headers)
+                return
+            if store is not None and valid_to == NOT_PUT:
+                dropped("older than the history")
                 return
             forward(key, (derived, before, latest), timestamp, headers)
 

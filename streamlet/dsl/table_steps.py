@@ -66,6 +66,11 @@ class TableStep(Step):
         """Name of its store if it has one."""
         return self._store.name if self._materialized and self._store is not None else None
 
+    @property
+    def versioned(self) -> bool:
+        """Whether its changes may be out of order, which those behind it then ignore."""
+        return self._materialized and self._store is not None and self._store.options.history_retention is not None
+
     def materialize(self) -> None:
         """Keep the values in the store that was prepared for it."""
         self._materialized = self._store is not None
@@ -134,6 +139,11 @@ class DerivedTableStep(TableStep):
         if not self.sends_old_values:
             self.sends_old_values = self.store_in_use is not None or self._parent.send_old_values(force=force)
         return self.sends_old_values
+
+    @property
+    def versioned(self) -> bool:
+        """Whether its changes may be out of order: as its store says, or the table before it."""
+        return super().versioned if self.store_in_use is not None else self._parent.versioned
 
     def view(self) -> TableView:
         """Return how its values are read."""

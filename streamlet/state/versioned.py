@@ -136,6 +136,8 @@ class VersionedKeyValueStore(VersionedReads[K, V]):
     Attributes:
         name: Name of the store.
         expiry: Its history retention, and how far its time has come.
+        fast_get: Returns the latest version of a key, value and timestamp first, as other stores of tables do.
+        fast_put: Does what `put` does.
     """
 
     def __init__(
@@ -151,6 +153,8 @@ class VersionedKeyValueStore(VersionedReads[K, V]):
         super().__init__(keys, values, buffer, segments, expiry.retention_ms, lambda: expiry.observed)
         self.name = keys.store
         self.expiry = expiry
+        self.fast_get: Callable[[K], VersionedRecord[V] | None] = self.get
+        self.fast_put: Callable[[K, V | None, int], int] = self.put
         self._buffer = buffer
         self._indexed = segments
         self._value_serde = value_serde
