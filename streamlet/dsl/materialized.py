@@ -44,7 +44,8 @@ class Materialized(Generic[VM]):
         name: Name of the store, by which it can be queried; default: a generated one, not to be queried.
         value_serde: Serde of its values; default: inherited.
         retention: Of windowed stores: how long rows are kept.
-        history_retention: Of tables: keep the versions of each row for this long, by their timestamps (KIP-889). Updates
+        history_retention: Of tables: keep the versions of each row for this long, by their timestamps (KIP-889).
+            Updates
             out of order then change the history only; joins and aggregations behind the table ignore them.
         in_memory: Keep the data in memory instead of in RocksDB.
         logging: Keep a changelog, from which the store is restored elsewhere.

@@ -10,10 +10,13 @@ from streamlet.dsl.plan import Plan, ProcessorStep, Step
 from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.dsl.table_operators import DeriveTable, ToStream
 from streamlet.dsl.table_steps import DerivedTableStep, TableStep
+from streamlet.errors import TopologyError
 
 if TYPE_CHECKING:
+    from streamlet.dsl.grouped_table import KGroupedTable
     from streamlet.dsl.stream import KStream
     from streamlet.dsl.suppress import Suppressed
+    from streamlet.serdes import Serde
 
 K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
@@ -21,6 +24,8 @@ KR = TypeVar("KR")
 VR = TypeVar("VR")
 K = TypeVar("K")
 V = TypeVar("V")
+KO = TypeVar("KO")
+VO = TypeVar("VO")
 
 
 _ASK = Ask("the table's source a key serde", "store=Materialized(value_serde=...)")
@@ -161,8 +166,165 @@ class KTable(Generic[K_co, V_co]):
         """
         from streamlet.dsl.suppress import suppressed_table  # it needs this module
 
+        if self.step.versioned:
+            raise TopologyError(
+                f"{self.step.name} is a versioned table: suppress cannot hold back updates that may be out of order"
+            )
         step = suppressed_table(self.plan, self.step, self.serdes, suppressed, name)
         return KTable(self.plan, step, self.serdes, self.sources, None)
+
+    def group_by(
+        self,
+        selector: Callable[[K_co, V_co], tuple[KR | None, VR | None] | None],
+        *,
+        key_serde: Serde[KR] | None = None,
+        value_serde: Serde[VR] | None = None,
+        name: str | None = None,
+    ) -> KGroupedTable[KR, VR]:
+        """Group the rows by another key, to aggregate them.
+
+        Always goes through a repartition topic. The selector must be pure: it is also called for old values, to take
+        rows out of the groups they were in.
+
+        Args:
+            selector: From key and value of a row to key and value in the group. None, or None as key or value, leaves
+                the row out.
+            key_serde: Serde of the groups' keys.
+            value_serde: Serde of the values in the groups.
+            name: Name of the node and of the repartition topic.
+        """
+        from streamlet.dsl.grouped_table import grouped_table  # it makes tables
+
+        return grouped_table(self.plan, self.step, self.serdes, selector, key_serde, value_serde, name)
+
+    @overload
+    def join(
+        self,
+        other: KTable[K_co, VO],
+        joiner: Callable[[V_co, VO], VR],
+        /,
+        *,
+        store: Store[VR] = None,
+        name: str | None = None,
+    ) -> KTable[K_co, VR]: ...
+    @overload
+    def join(
+        self,
+        other: KTable[KO, VO],
+        foreign_key_extractor: Callable[[V_co], KO | None],
+        joiner: Callable[[V_co, VO], VR],
+        /,
+        *,
+        store: Store[VR] = None,
+        name: str | None = None,
+    ) -> KTable[K_co, VR]: ...
+    def join(
+        self,
+        other: KTable[Any, Any],
+        *functions: Callable[..., Any],
+        store: Store[Any] = None,
+        name: str | None = None,
+    ) -> KTable[K_co, Any]:
+        """Join with another table: there is a row while both sides have one.
+
+        ``join(other, joiner)`` joins rows of the same key; both tables must have equally many partitions.
+        ``join(other, foreign_key_extractor, joiner)`` joins each row with the row of the other table that it refers to
+        (KIP-213).
+
+        Args:
+            other: The other table.
+            functions: From a value to the key of the other table it refers to (None: to none), only for a join by
+                foreign key; and the joiner: from both values to the result's.
+            store: Keep the result in a store.
+            name: Name of the result's node; those of the others are made of it.
+        """
+        return self._joined(other, functions, store, name, keeps_this=False, keeps_other=False)
+
+    @overload
+    def left_join(
+        self,
+        other: KTable[K_co, VO],
+        joiner: Callable[[V_co, VO | None], VR],
+        /,
+        *,
+        store: Store[VR] = None,
+        name: str | None = None,
+    ) -> KTable[K_co, VR]: ...
+    @overload
+    def left_join(
+        self,
+        other: KTable[KO, VO],
+        foreign_key_extractor: Callable[[V_co], KO | None],
+        joiner: Callable[[V_co, VO | None], VR],
+        /,
+        *,
+        store: Store[VR] = None,
+        name: str | None = None,
+    ) -> KTable[K_co, VR]: ...
+    def left_join(
+        self,
+        other: KTable[Any, Any],
+        *functions: Callable[..., Any],
+        store: Store[Any] = None,
+        name: str | None = None,
+    ) -> KTable[K_co, Any]:
+        """Join with another table: there is a row while this side has one.
+
+        Args:
+            other: The other table.
+            functions: As for `join`; the joiner gets None for the other side's value if there is none.
+            store: Keep the result in a store.
+            name: Name of the result's node; those of the others are made of it.
+        """
+        return self._joined(other, functions, store, name, keeps_this=True, keeps_other=False)
+
+    def outer_join(
+        self,
+        other: KTable[K_co, VO],
+        joiner: Callable[[V_co | None, VO | None], VR],
+        *,
+        store: Store[VR] = None,
+        name: str | None = None,
+    ) -> KTable[K_co, VR]:
+        """Join with another table by key: there is a row while either side has one.
+
+        Args:
+            other: The other table; it must have equally many partitions.
+            joiner: From both values to the result's; one of them may be None.
+            store: Keep the result in a store.
+            name: Name of the result's node; those of the others are made of it.
+        """
+        return self._joined(other, (joiner,), store, name, keeps_this=True, keeps_other=True)
+
+    def _joined(
+        self,
+        other: KTable[Any, Any],
+        functions: tuple[Callable[..., Any], ...],
+        store: Store[Any],
+        name: str | None,
+        *,
+        keeps_this: bool,
+        keeps_other: bool,
+    ) -> KTable[Any, Any]:
+        from streamlet.dsl.table_joins import JoinRule, join_tables
+
+        if not isinstance(other, KTable) or other.plan is not self.plan:
+            raise TopologyError(f"a table joins with another table of the same StreamsBuilder, not {other!r}")
+        if not 1 <= len(functions) <= 2 or not all(callable(function) for function in functions):
+            raise TopologyError(
+                f"a table's join takes a joiner, or a foreign key extractor and a joiner; it was given {functions!r}"
+            )
+        joiner = functions[-1]
+
+        def serdes(node: str) -> Serdes:
+            return self.serdes.losing_value(node, "joins tables")
+
+        sources = self.sources | other.sources
+        self.plan.copartition(sources)
+        rule = JoinRule(lambda _key, this, that: joiner(this, that), keeps_this, keeps_other)
+        options = None if store is None else materialized(store)
+        step, known = join_tables(self.plan, (self.step, other.step), rule, serdes, options, name)
+        return KTable(self.plan, step, known, sources, None if options is None else options.name)
 
     @overload
     def to_stream(self, *, name: str | None = None) -> KStream[K_co, V_co | None]: ...
