@@ -19,7 +19,7 @@ from benchmarks.logs import EmbeddedLog, KafkaLog, LogForContests
 from benchmarks.work import WORKS
 from tests.kafka.jars import BrokerUnavailableError
 
-_RECORDS, _QUICK_RECORDS = 300_000, 100_000
+_RECORDS, _QUICK_RECORDS = 200_000, 100_000
 _ROUNDS, _QUICK_ROUNDS = 3, 1
 _LOOPS, _QUICK_LOOPS = (100, 1_000, 100_000), (100, 1_000, 10_000)
 _GUARANTEES = {False: "at least once", True: "exactly once"}

@@ -16,7 +16,11 @@ _PATIENCE_SECONDS = 300
 
 
 class Progress(Sensor):
-    """Notes the moment after the first records, and that of the commit after the last one."""
+    """Notes the moment after the first records, that after the last ones, and what the commit took that followed.
+
+    Between the two last the thread may wait for its brake (no drained commit follows a long one at once).
+    That is latency, and is left out.
+    """
 
     def __init__(self, records: int) -> None:
         self._records = records
@@ -30,11 +34,13 @@ class Progress(Sensor):
         self._done += records
         if self._first is None:
             self._first = now(self._done)
+        if self._done >= self._records:
+            self._processed = now(self._done)
 
     def on_commit(self, thread: str, tasks: int, seconds: float) -> None:
         """See whether that was the last one."""
         if self._done >= self._records and self._last is None:
-            self._last = now(self._done)
+            self._last = now(self._done)._replace(wall=self._processed.wall + seconds)
             self._finished.set()
 
     def on_state(self, state: str) -> None:

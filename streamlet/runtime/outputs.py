@@ -332,6 +332,7 @@ class PlainOutputs(Outputs):
         super().__init__(clock, timeout)
         self._make = make
         self._failed: list[LostRecord] = []
+        self._newest: dict[Place, Any] = {}
         self._open()
 
     def _open(self) -> None:
@@ -348,7 +349,7 @@ class PlainOutputs(Outputs):
 
     def send_changelog(self, topic: str, partition: int, records: Sequence[ChangelogRecord]) -> None:
         try:
-            self._produce_all(self._changes, topic, partition, records, self._change_delivered)
+            self._produce_all(self._changes, topic, partition, records, self._change_report((topic, partition)))
         except KafkaException as exception:
             raise refusal(f"a change could not be written to {topic}[{partition}]", error_of(exception)) from exception
 
@@ -356,17 +357,27 @@ class PlainOutputs(Outputs):
         if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
             self._failed.append(_lost(error, message))
 
-    def _change_delivered(self, error: KafkaError | None, message: Any) -> None:
-        if error is not None:
-            self._report(error, message)
-            return
-        place = (message.topic(), message.partition())
-        before = self.delivered.get(place)
-        if before is None or before.offset < message.offset():
-            self.delivered[place] = Delivered(message.offset(), message.leader_epoch())
+    def _change_report(self, place: Place) -> DeliveryCallback:
+        """Return what keeps the newest record of a changelog partition; every record of it pays for a call."""
+        newest = -1
+
+        def report(error: KafkaError | None, message: Any) -> None:
+            nonlocal newest
+            if error is not None:
+                self._report(error, message)
+                return
+            offset = message.offset()
+            if offset > newest:
+                newest = offset
+                self._newest[place] = message
+
+        return report
 
     def prepare(self, offsets: list[TopicPartition], consumer: Consumer) -> None:
         self._flush(self._changes, "the changelogs")
+        for place, message in self._newest.items():
+            self.delivered[place] = Delivered(message.offset(), message.leader_epoch())
+        self._newest.clear()
         self._flush(self._producer, "the results")
 
     def finish(self, offsets: list[TopicPartition], consumer: Consumer) -> None:
@@ -398,6 +409,7 @@ class PlainOutputs(Outputs):
             producer.purge()
             producer.poll(0)
         self._failed.clear()
+        self._newest.clear()
         self.delivered.clear()
 
     def renew(self) -> None:
