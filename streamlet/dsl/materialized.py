@@ -45,8 +45,7 @@ class Materialized(Generic[VM]):
         value_serde: Serde of its values; default: inherited.
         retention: Of windowed stores: how long rows are kept.
         history_retention: Of tables: keep the versions of each row for this long, by their timestamps (KIP-889).
-            Updates
-            out of order then change the history only; joins and aggregations behind the table ignore them.
+            Updates out of order then change the history only; joins and aggregations behind the table ignore them.
         in_memory: Keep the data in memory instead of in RocksDB.
         logging: Keep a changelog, from which the store is restored elsewhere.
         immutable_values: A promise that no value is ever changed in place, so that the store may keep the objects

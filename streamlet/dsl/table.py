@@ -306,7 +306,7 @@ class KTable(Generic[K_co, V_co]):
         keeps_this: bool,
         keeps_other: bool,
     ) -> KTable[Any, Any]:
-        from streamlet.dsl.table_joins import JoinRule, join_tables
+        from streamlet.dsl.table_table_joins import JoinRule, join_tables
 
         if not isinstance(other, KTable) or other.plan is not self.plan:
             raise TopologyError(f"a table joins with another table of the same StreamsBuilder, not {other!r}")
