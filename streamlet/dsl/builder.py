@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from attrs import evolve
+
+from streamlet.dsl.global_table import GlobalKTable, GlobalStep
 from streamlet.dsl.materialized import Store, materialized, pending_store
+from streamlet.dsl.optimizations import optimizations
 from streamlet.dsl.plan import Plan
 from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.dsl.sources import SourceStep
@@ -14,6 +18,8 @@ from streamlet.dsl.table import KTable
 from streamlet.dsl.table_operators import ReadTable
 from streamlet.dsl.table_steps import TableStep
 from streamlet.errors import TopologyError
+from streamlet.processor.adapter import ProcessorOperator
+from streamlet.processor.api import Processor
 from streamlet.serdes import Serde
 from streamlet.topic import Topic, TopicPattern
 from streamlet.topology.graph import Topology
@@ -100,18 +106,78 @@ class StreamsBuilder:
         self.plan.add(step)
         return KTable(self.plan, step, serdes, frozenset({source}), options.name)
 
+    def global_table(
+        self,
+        topic: Topic[K, V],
+        *,
+        store: Store[V] = None,
+        timestamp_extractor: TimestampExtractor | None = None,
+        name: str | None = None,
+    ) -> GlobalKTable[K, V]:
+        """Read a topic as a table that every instance has as a whole, to be joined by any key.
+
+        It is read to its end before the application runs, and updated by a thread of its own from then on: what a join
+        finds does not depend on the time of the stream's record.
+
+        Args:
+            topic: The topic, which is the table's changelog too.
+            store: Name or options of the store.
+            timestamp_extractor: See `stream`.
+            name: Name of the source node.
+        """
+        if not isinstance(topic, Topic):
+            raise TopologyError(f"global_table() reads one topic: give a Topic, not {topic!r}")
+        options = materialized(store)
+        serdes = Serdes(topic.key_serde, options.value_serde or topic.value_serde)
+        pending = pending_store(self.plan, evolve(options, logging=False), topic.name + "-", serdes, _ASK)
+        source = self.plan.suffixed_name(name, "-source", "KSTREAM-SOURCE-")
+        node = self.plan.name(name, "KTABLE-SOURCE-")
+        self.plan.add(GlobalStep(node, source, topic, pending, timestamp_extractor))
+        return GlobalKTable(self.plan, pending.name, options.name)
+
+    def add_global_store(
+        self,
+        store: StoreBuilder[Any],
+        topic: Topic[K, V],
+        supplier: Callable[[], Processor[K, V, Any, Any]],
+        *,
+        timestamp_extractor: TimestampExtractor | None = None,
+        name: str | None = None,
+    ) -> Self:
+        """Keep a store that every instance has as a whole, filled from a topic by a processor of one's own.
+
+        All other processors may read it, without being connected with it.
+
+        Args:
+            store: The store; its changelog is the topic.
+            topic: The topic, read as a whole.
+            supplier: The processor's class, or a function that returns a new one; it puts into the store and forwards
+                nothing. Records may come to it again after a crash.
+            timestamp_extractor: See `stream`.
+            name: Name of the source node and the processor.
+        """
+        source = self.plan.suffixed_name(name, "-source", "KSTREAM-SOURCE-")
+        node = self.plan.name(name, "KTABLE-SOURCE-")
+        self.plan.add(GlobalStep(node, source, topic, store, timestamp_extractor, ProcessorOperator(supplier)))
+        return self
+
     def add_state_store(self, store: StoreBuilder[Any]) -> Self:
         """Declare a store that processors connect with by name: ``process(..., stores=["name"])``."""
         self.plan.add_store(store)
         return self
 
-    def build(self) -> Topology:
+    def build(self, config: Mapping[str, Any] | None = None) -> Topology:
         """Return the topology.
 
+        Args:
+            config: ``topology.optimization`` is what is read of it; give the same to `start`. The optimisations change
+                names of internal topics and stores: an application keeps those it began with.
+
         Raises:
+            ConfigError: If ``topology.optimization`` names what there is not.
             TopologyError: If the program is not valid; missing serdes are listed all at once, each with what to pass.
         """
-        return self.plan.build()
+        return self.plan.build(optimizations(config or {}))
 
     def _source(
         self,

@@ -105,7 +105,11 @@ class ProcessorStep(Step):
 
 
 class Plan:
-    """All steps of a program, and the one counter from which Kafka Streams numbers nodes and stores."""
+    """All steps of a program, and the one counter from which Kafka Streams numbers nodes and stores.
+
+    Attributes:
+        repartitioned: Repartitions made for joins, by the step before them and their names.
+    """
 
     def __init__(self, default_key_serde: Serde[Any] | None, default_value_serde: Serde[Any] | None) -> None:
         self.default_key_serde = default_key_serde
@@ -114,6 +118,7 @@ class Plan:
         self._steps: list[Step] = []
         self._stores: list[StoreBuilder[Any]] = []
         self._copartitioned: list[tuple[Step, ...]] = []
+        self.repartitioned: dict[tuple[Step, str], Step] = {}
 
     def number(self, prefix: str) -> str:
         """Return the next generated name, like ``KSTREAM-MAP-0000000003``, and use up its number."""
@@ -172,13 +177,16 @@ class Plan:
         """All steps, in the order of the calls."""
         return tuple(self._steps)
 
-    def build(self) -> Topology:
+    def build(self, optimizations: frozenset[str] = frozenset()) -> Topology:
         """Write all steps to a new topology.
+
+        Args:
+            optimizations: Those of ``topology.optimization`` to be made.
 
         Raises:
             TopologyError: If the program is not valid; missing serdes are listed all at once.
         """
-        writer = Writer(self)
+        writer = Writer(self, optimizations)
         for store in self._stores:
             writer.topology.add_state_store(store)
         for step in self._steps:
@@ -196,13 +204,18 @@ class Writer:
         topology: What steps add their nodes to.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, optimizations: frozenset[str] = frozenset()) -> None:
         self.topology = Topology()
         self.plan = plan
+        self._optimizations = optimizations
         self._outputs: dict[Step, str] = {}
         self._faults: list[str] = []
         self._connections: list[tuple[str, str]] = []
         self._written: dict[PendingStore, StoreBuilder[Any]] = {}
+
+    def optimizes(self, optimization: str) -> bool:
+        """Tell whether an optimisation was asked for, by its name in ``topology.optimization``."""
+        return optimization in self._optimizations
 
     def redirect(self, step: Step, node: str) -> None:
         """Say which node sends on a step's records, if it is not called like the step."""

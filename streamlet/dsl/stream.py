@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from streamlet.dsl.grouped import KGroupedStream
+from streamlet.dsl.joins import Joins
 from streamlet.dsl.materialized import Store, materialized, pending_store
 from streamlet.dsl.plan import Plan, ProcessorStep, Step, Writer
 from streamlet.dsl.repartition import insert_repartition
@@ -50,7 +51,7 @@ _ASK_REPARTITION = Ask("repartition(key_serde=...)", "repartition(value_serde=..
 _ASK_TABLE = Ask("repartition(key_serde=...) before to_table", "store=Materialized(value_serde=...)")
 
 
-class KStream(Generic[K_co, V_co]):
+class KStream(Joins[K_co, V_co]):
     """A stream of records.
 
     Covariant, so that `to(Topic[K, V])` may take a stream that also carries tombstones (``V | None``).

@@ -119,7 +119,12 @@ Derive: TypeAlias = "Callable[[Any, Any], Any]"
 
 
 class DerivedTableStep(TableStep):
-    """A table made from another row by row; without a store of its own it is computed from that one when read."""
+    """A table made from another row by row; without a store of its own it is computed from that one when read.
+
+    Attributes:
+        parent: The other table.
+        derive: Makes a row's value.
+    """
 
     def __init__(
         self,
@@ -131,25 +136,25 @@ class DerivedTableStep(TableStep):
         store: PendingStore | None = None,
     ) -> None:
         super().__init__(name, [parent], operator, store=store, materialized=store is not None)
-        self._parent = parent
-        self._derive = derive
+        self.parent = parent
+        self.derive = derive
 
     def send_old_values(self, *, force: bool) -> bool:
         """Have its changes carry old values: from its own store, or computed from the table before it."""
         if not self.sends_old_values:
-            self.sends_old_values = self.store_in_use is not None or self._parent.send_old_values(force=force)
+            self.sends_old_values = self.store_in_use is not None or self.parent.send_old_values(force=force)
         return self.sends_old_values
 
     @property
     def versioned(self) -> bool:
         """Whether its changes may be out of order: as its store says, or the table before it."""
-        return super().versioned if self.store_in_use is not None else self._parent.versioned
+        return super().versioned if self.store_in_use is not None else self.parent.versioned
 
     def view(self) -> TableView:
         """Return how its values are read."""
         if self.store_in_use is not None:
             return super().view()
-        before, derive = self._parent.view(), self._derive
+        before, derive = self.parent.view(), self.derive
 
         def open(context: NodeContext) -> Getter:
             get = before.open(context)

@@ -30,7 +30,12 @@ class EmitStrategy(Enum):
     ON_WINDOW_CLOSE = 2
 
 
-def _span(what: str, duration: timedelta, *, least_ms: int) -> int:
+def duration_ms(what: str, duration: timedelta, *, least_ms: int = 0) -> int:
+    """Return a duration in milliseconds.
+
+    Raises:
+        TopologyError: If it is no timedelta, is not whole milliseconds or less than `least_ms`.
+    """
     if not isinstance(duration, timedelta):
         raise TopologyError(f"{what} must be a timedelta, not {duration!r}")
     length = milliseconds(duration)
@@ -67,8 +72,8 @@ class TimeWindows:
         Raises:
             TopologyError: If the size is not positive or the grace negative.
         """
-        length = _span("the size of windows", size, least_ms=1)
-        return cls(length, length, _span("grace", grace, least_ms=0))
+        length = duration_ms("the size of windows", size, least_ms=1)
+        return cls(length, length, duration_ms("grace", grace, least_ms=0))
 
     def advance_by(self, advance: timedelta) -> Self:
         """Return hopping windows: one begins every `advance`.
@@ -76,7 +81,7 @@ class TimeWindows:
         Raises:
             TopologyError: If it is not positive, or longer than the windows: records would be in none.
         """
-        step = _span("the advance of windows", advance, least_ms=1)
+        step = duration_ms("the advance of windows", advance, least_ms=1)
         if step > self.size_ms:
             raise TopologyError(
                 f"the advance of windows, {advance}, must not be longer than they are, {self.size_ms} ms: "
@@ -116,7 +121,7 @@ class SlidingWindows:
         Raises:
             TopologyError: If one of them is negative.
         """
-        return cls(_span("the time difference", difference, least_ms=0), _span("grace", grace, least_ms=0))
+        return cls(duration_ms("the time difference", difference, least_ms=0), duration_ms("grace", grace, least_ms=0))
 
     @property
     def size_ms(self) -> int:
@@ -154,7 +159,7 @@ class SessionWindows:
         Raises:
             TopologyError: If the gap is not positive or the grace negative.
         """
-        return cls(_span("the inactivity gap", gap, least_ms=1), _span("grace", grace, least_ms=0))
+        return cls(duration_ms("the inactivity gap", gap, least_ms=1), duration_ms("grace", grace, least_ms=0))
 
     @property
     def retention_ms(self) -> int:
@@ -214,8 +219,8 @@ class JoinWindows:
         Raises:
             TopologyError: If one of them is negative.
         """
-        span = _span("the time difference", difference, least_ms=0)
-        return cls(span, span, _span("grace", grace, least_ms=0))
+        span = duration_ms("the time difference", difference, least_ms=0)
+        return cls(span, span, duration_ms("grace", grace, least_ms=0))
 
     def before(self, before: timedelta) -> Self:
         """Return windows in which the right record may be this much earlier; negative: it must be later.

@@ -45,6 +45,8 @@ class TaskNodeContext:
             raise TopologyError(f"node {self.node!r} has no child {name!r}; its children: {known}") from None
 
     def store(self, name: str) -> Any:
+        if name not in self._stores and name in self._task.global_stores:
+            return self._task.global_stores[name]
         if name not in self._stores:
             known = ", ".join(map(repr, self._stores)) or "none"
             raise TopologyError(

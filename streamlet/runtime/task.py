@@ -79,6 +79,7 @@ class Task:
         lag: How many records of a partition wait on the log, None: not known yet. Asked for partitions without
             records, under ``max.task.idle.ms``; default: none ever wait.
         observe: Wraps the function of each processor node, given its name, for tests that look on.
+        global_stores: Read-only views of the global stores, by name.
 
     Attributes:
         id: Its identity.
@@ -98,6 +99,7 @@ class Task:
         sensor: Sensor,
         lag: Callable[[str, int], int | None] | None = None,
         observe: Callable[[str, Forward], Forward] | None = None,
+        global_stores: Mapping[str, Any] | None = None,
     ) -> None:
         self.sub_topology = sub_topology
         self.id = task_id
@@ -110,6 +112,7 @@ class Task:
         self.stream_time = -1
         self.commit_requested = False
         self.observe = observe
+        self.global_stores = global_stores or {}
         self._lag = lag
         self._state: State | None = None
         self._functions: dict[str, Forward] = {}

@@ -89,8 +89,9 @@ class TopologyTestDriver:
         self._pending: deque[TestMessage] = deque()
         self._closed = False
         self._units: list[_Unit] = []
+        self._global_parts = topology.global_parts
         try:
-            for sub_topology in topology.sub_topologies:
+            for sub_topology in (*topology.global_parts, *topology.sub_topologies):
                 self._units.append(self._start(sub_topology))
         except BaseException:
             self.close()
@@ -111,6 +112,12 @@ class TopologyTestDriver:
             clock=self.clock,
             sensor=self._sensor,
             observe=(lambda node, process: checkers[0].observe(node, process)) if watched else None,
+            global_stores={
+                store.name: unit.state.read_only(store.name)
+                for unit in self._units
+                if unit.task.sub_topology in self._global_parts
+                for store in unit.task.sub_topology.stores
+            },
         )
         directory = self.config.state_dir
         state = TaskState.open(
@@ -165,13 +172,16 @@ class TopologyTestDriver:
     def _pipe(self, topic: str, key: bytes | None, value: bytes | None, timestamp: int, headers: Headers) -> None:
         self._check_open()
         if not self._readers(topic):
-            known = sorted({self._on_log(name) for part in self.topology.sub_topologies for name in part.source_topics})
-            patterns = [pattern.pattern for part in self.topology.sub_topologies for pattern in part.patterns]
+            known = sorted({self._on_log(name) for part in self._parts() for name in part.source_topics})
+            patterns = [pattern.pattern for part in self._parts() for pattern in part.patterns]
             raise TopologyError(
                 f"the topology does not read topic {topic!r}; it reads {', '.join([*known, *patterns]) or 'none'}"
             )
         self._pending.append(TestMessage(topic, key, value, timestamp, headers, 0, self._next_offset(topic)))
         self._run()
+
+    def _parts(self) -> tuple[SubTopology, ...]:
+        return (*self._global_parts, *self.topology.sub_topologies)
 
     def _next_offset(self, topic: str) -> int:
         offset = self._offsets.get(topic, 0)

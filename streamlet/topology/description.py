@@ -52,13 +52,22 @@ def _function_name(function: Any) -> str:
 
 @frozen
 class SubTopologyDescription:
-    """A sub-topology as it is described."""
+    """A sub-topology as it is described.
+
+    Attributes:
+        id: Its number.
+        nodes: Its nodes, in the order of the text.
+        is_global: Whether it fills a global store.
+    """
 
     id: int
     nodes: tuple[NodeDescription, ...]
+    is_global: bool = False
 
     def __str__(self) -> str:
         lines = "".join(f"    {node}\n" for node in self.nodes)
+        if self.is_global:
+            return f"Sub-topology: {self.id} for global store (will not generate tasks)\n{lines}"
         return f"Sub-topology: {self.id}\n{lines}\n"
 
 
@@ -71,12 +80,12 @@ class TopologyDescription:
     @classmethod
     def of(cls, topology: Topology) -> TopologyDescription:
         """Describe a topology."""
-        return cls(
-            tuple(
-                SubTopologyDescription(part.id, _describe({node.name: node for node in part.nodes}))
-                for part in topology.sub_topologies
-            )
-        )
+        described = [
+            SubTopologyDescription(part.id, _describe({node.name: node for node in part.nodes}), is_global)
+            for parts, is_global in ((topology.sub_topologies, False), (topology.global_parts, True))
+            for part in parts
+        ]
+        return cls(tuple(sorted(described, key=lambda part: part.id)))
 
     def __str__(self) -> str:
         return "Topologies:\n " + "".join(f"  {part}" for part in self.sub_topologies)

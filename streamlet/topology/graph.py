@@ -104,6 +104,8 @@ class Topology:
         self._stores: dict[str, StoreBuilder[Any]] = {}
         self._internal: dict[str, InternalTopic] = {}
         self._copartition: list[tuple[str, ...]] = []
+        self._global_stores: set[str] = set()
+        self._global_nodes: set[str] = set()
 
     # --- building ---------------------------------------------------------------------------------------------------
 
@@ -217,6 +219,46 @@ class Topology:
             self.connect_processor_and_state_stores(processor, name)
         return self
 
+    def add_global_store(
+        self,
+        store: StoreBuilder[Any],
+        source_name: str,
+        topic: Topic[Any, Any],
+        processor_name: str,
+        supplier: Callable[[], Processor[Any, Any, Any, Any]],
+        *,
+        timestamp_extractor: TimestampExtractor | None = None,
+    ) -> Self:
+        """Add a store that every instance has as a whole, with the nodes that fill it; all processors may read it.
+
+        Args:
+            store: The store; its changelog is the topic.
+            source_name: Name of the node that reads the topic.
+            topic: The topic, read as a whole by every instance.
+            processor_name: Name of the node that fills the store.
+            supplier: The processor's class, or a function that returns a new one; it forwards nothing.
+            timestamp_extractor: See `add_source`.
+        """
+        if not isinstance(topic, Topic):
+            raise TopologyError(
+                f"source {source_name!r} of a global store reads one topic: give a Topic, not {topic!r}"
+            )
+        source = SourceNode(source_name, (topic.name,), None, topic.key_serde, topic.value_serde, timestamp_extractor)
+        return self.add_global_node(store, source, processor_name, ProcessorOperator(supplier))
+
+    def add_global_node(
+        self, store: StoreBuilder[Any], source: SourceNode, processor_name: str, operator: Operator
+    ) -> Self:
+        """Add a global store with its nodes as they are; `add_global_store` ends here."""
+        if store.name in self._stores:
+            raise TopologyError(f"there is already a store {store.name!r}: give the global one its own name")
+        self.add_node(source)
+        self.add_node(ProcessorNode(processor_name, operator, (source.name,), (store.name,)))
+        self._stores[store.name] = evolve(store, logging=False)
+        self._global_stores.add(store.name)
+        self._global_nodes.update((source.name, processor_name))
+        return self
+
     def connect_processor_and_state_stores(self, processor: str, *stores: str) -> Self:
         """Allow a processor to use stores; processors that share a store are in one sub-topology."""
         node = self._nodes.get(processor)
@@ -226,6 +268,10 @@ class Topology:
         for store in stores:
             if store not in self._stores:
                 raise TopologyError(f"node {processor!r}: store {store!r} does not exist: add it with add_state_store")
+            if store in self._global_stores:
+                raise TopologyError(
+                    f"node {processor!r}: store {store!r} is global: every processor may read it unconnected"
+                )
         self._nodes[processor] = evolve(node, stores=tuple(dict.fromkeys((*node.stores, *stores))))
         return self
 
@@ -246,6 +292,11 @@ class Topology:
                 raise TopologyError(f"node {node.name!r}: parent {parent!r} does not exist: add it first")
             if isinstance(self._nodes[parent], SinkNode):
                 raise TopologyError(f"node {node.name!r}: parent {parent!r} is a sink, nothing comes after it")
+            if parent in self._global_nodes:
+                raise TopologyError(
+                    f"node {node.name!r}: parent {parent!r} fills a global store, nothing comes after it: "
+                    f"read topic and store from elsewhere"
+                )
         self._nodes[node.name] = node
         return self
 
@@ -302,8 +353,21 @@ class Topology:
 
     @property
     def sub_topologies(self) -> tuple[SubTopology, ...]:
-        """The connected parts, numbered in the order in which their first nodes were added."""
-        return tuple(self._sub_topology(id, names) for id, names in enumerate(self._groups()))
+        """The connected parts, numbered in the order in which their first nodes were added; without those that fill
+        global stores, which are numbered among them."""
+        return self._parts(are_global=False)
+
+    @property
+    def global_parts(self) -> tuple[SubTopology, ...]:
+        """The parts that fill global stores: no tasks run them, but a thread of each instance."""
+        return self._parts(are_global=True)
+
+    def _parts(self, *, are_global: bool) -> tuple[SubTopology, ...]:
+        return tuple(
+            self._sub_topology(id, names)
+            for id, names in enumerate(self._groups())
+            if names.isdisjoint(self._global_nodes) is not are_global
+        )
 
     def describe(self) -> TopologyDescription:
         """Return the description; printed, it is Kafka Streams' text."""

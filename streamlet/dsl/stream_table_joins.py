@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from streamlet.dsl.materialized import Materialized, PendingStore
-from streamlet.dsl.plan import ProcessorStep, Writer
+from streamlet.dsl.plan import ProcessorStep, Step, Writer
 from streamlet.dsl.serde_flow import Ask, Lost, Serdes
 from streamlet.dsl.stream_join_operators import joiner_of
 from streamlet.dsl.stream_joins import Kind, repartitioned
@@ -50,6 +50,29 @@ class _WaitingStore(PendingStore):
         )
 
 
+class _TableJoinStep(ProcessorStep):
+    """A join with a table, connected with its store first, as in Kafka Streams."""
+
+    def __init__(
+        self,
+        name: str,
+        parents: list[Step],
+        operator: Callable[[], JoinTable],
+        waiting: PendingStore | None,
+        *,
+        store_names: Sequence[str],
+    ) -> None:
+        super().__init__(name, parents, operator, store_names=store_names)
+        self._waiting = waiting
+
+    def write(self, writer: Writer) -> None:
+        """Add the node."""
+        super().write(writer)
+        if self._waiting is not None:
+            writer.topology.add_state_store(writer.store_builder(self._waiting, self.name))
+            writer.connect(self.name, self._waiting.name)
+
+
 def join_table(
     kind: Kind,
     stream: KStream[Any, Any],
@@ -78,7 +101,7 @@ def join_table(
     plan.copartition(sorted(sources, key=lambda step: step.name))
     node = plan.name(name, "KSTREAM-JOIN-" if kind == "inner" else "KSTREAM-LEFTJOIN-")
     view, step = table.step.view(), table.step
-    stores: list[PendingStore] = []
+    waiting: PendingStore | None = None
     patience: Patience | None = None
     if grace_ms is not None:
         options: Materialized[Any] = Materialized(
@@ -87,8 +110,8 @@ def join_table(
             immutable_values=immutable_values,
             changelog_config=dict(changelog_config or {}),
         )
-        stores.append(_WaitingStore(f"{node}-Buffer", options, serdes, _ASK))
-        patience = Patience(stores[0].name, grace_ms)
+        waiting = _WaitingStore(f"{node}-Buffer", options, serdes, _ASK)
+        patience = Patience(waiting.name, grace_ms)
 
     def operator() -> JoinTable:
         if patience is not None and not step.versioned:
@@ -99,7 +122,7 @@ def join_table(
         join = joiner_of(joiner, with_key=with_key)
         return JoinTable(_lookup(step), join, kind == "left", buffer=patience)
 
-    joined = ProcessorStep(node, [parent], operator, stores=stores, store_names=view.stores)
+    joined = _TableJoinStep(node, [parent], operator, waiting, store_names=view.stores)
     joined.accepts_null_keys = kind == "left"
     plan.add(joined)
     return KStream(plan, joined, serdes.losing_value(node, "joins values"), sources)
