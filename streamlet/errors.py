@@ -43,6 +43,10 @@ class InvalidTopicError(StreamsError):
     """An internal topic exists, but not as the topology needs it (partition count, cleanup policy)."""
 
 
+class LogUnreachableError(StreamsError):
+    """No broker answers at the address given."""
+
+
 class StartTimeoutError(StreamsError, TimeoutError):
     """The application did not reach RUNNING within the time allowed."""
 

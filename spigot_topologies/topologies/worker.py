@@ -151,7 +151,10 @@ class TaskWorker(Processor[bytes, bytes, bytes, bytes]):
         self.context.forward(Record(origin.key, data, timestamp, headers), RESULTS)
 
     def _failed(self, origin: _Origin, task: TaskMessage, error: BaseException, timestamp: int) -> None:
-        _log.warning("task %s (%s) failed: %s", task.tag, task.task_id, show(error), exc_info=error)
+        # the workflow decides whether this is a failure or the plan's ordinary course
+        _log.info(
+            "task %s (%s) failed: %s", task.tag, task.task_id, show(error), exc_info=_log.isEnabledFor(logging.DEBUG)
+        )
         self._publish(origin, task, error, timestamp)
         if origin.extensions is None:
             return  # a manager that does not understand failure messages: it would die of one

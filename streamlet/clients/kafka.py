@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -33,9 +34,15 @@ PRODUCER_DEFAULTS: Final[Mapping[str, Any]] = {
 TRANSACTION_TIMEOUT_MS: Final = 10_000
 
 
+# What librdkafka has to say (a broker is down, a connection was lost) goes to Python's logging, not to standard error.
+_librdkafka_log = logging.getLogger("streamlet.librdkafka")
+# The admin client is not polled between its calls, so nobody would take its lines; its errors are raised by the calls.
+_SILENT: Final = 0
+
+
 @frozen
 class KafkaSupplier:
-    """Clients of a cluster.
+    """Clients of a cluster; what librdkafka logs goes to the logger ``streamlet.librdkafka``.
 
     Attributes:
         bootstrap_servers: The cluster's addresses, ``host:port,host:port``.
@@ -45,7 +52,7 @@ class KafkaSupplier:
 
     def consumer(self, config: Config) -> Consumer:
         """A ``confluent_kafka.Consumer``; under ``group.protocol=consumer`` without the classic protocol's defaults."""
-        merged = {"bootstrap.servers": self.bootstrap_servers, **CONSUMER_DEFAULTS, **config}
+        merged = self._merged(CONSUMER_DEFAULTS, config)
         if str(merged.get("group.protocol", "classic")).lower() == "consumer":
             for key in _CLASSIC_ONLY:
                 if key not in config:
@@ -54,7 +61,7 @@ class KafkaSupplier:
 
     def producer(self, config: Config) -> Producer:
         """A ``confluent_kafka.Producer``, idempotent."""
-        merged = {"bootstrap.servers": self.bootstrap_servers, **PRODUCER_DEFAULTS, **config}
+        merged = self._merged(PRODUCER_DEFAULTS, config)
         if merged.get("transactional.id"):
             merged.setdefault("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
             # librdkafka refuses a delivery timeout above the transaction's; its own default follows the latter.
@@ -64,5 +71,8 @@ class KafkaSupplier:
 
     def admin(self, config: Config) -> AdminClient:
         """A ``confluent_kafka.admin.AdminClient``."""
-        merged = {"bootstrap.servers": self.bootstrap_servers, **config}
+        merged = {"bootstrap.servers": self.bootstrap_servers, "log_level": _SILENT, **config}
         return cast(AdminClient, confluent_kafka.admin.AdminClient(merged))
+
+    def _merged(self, defaults: Mapping[str, Any], config: Config) -> dict[str, Any]:
+        return {"bootstrap.servers": self.bootstrap_servers, "logger": _librdkafka_log, **defaults, **config}

@@ -23,7 +23,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import ConfigResource, NewPartitions, NewTopic, OffsetSpec, ResourceType
 
 from streamlet.config import StreamsConfig
-from streamlet.errors import InvalidTopicError, StreamsError
+from streamlet.errors import InvalidTopicError, LogUnreachableError, StreamsError
 from streamlet.runtime.failures import error_of, is_busy
 from streamlet.runtime.partitions import Layout, tasks_topic
 
@@ -54,6 +54,25 @@ class Admin:
     def __init__(self, client: Any, config: StreamsConfig) -> None:
         self.client = client
         self._config = config
+        self._seconds = _TIMEOUT_SECONDS
+
+    def be_patient(self, seconds: float | None = None) -> None:
+        """Set how long a call may take, in seconds; None is the default of 30."""
+        self._seconds = _TIMEOUT_SECONDS if seconds is None else min(max(seconds, 0.1), _TIMEOUT_SECONDS)
+
+    def reach(self) -> None:
+        """Wait until the log answers at all.
+
+        Raises:
+            LogUnreachableError: It does not.
+        """
+        try:
+            self.client.list_topics(timeout=self._seconds)
+        except KafkaException as error:
+            raise LogUnreachableError(
+                f"no broker answers at {self._config.bootstrap_servers} within {self._seconds:g} s: check "
+                f"bootstrap.servers, the network and the security settings ({error_of(error).str()})"
+            ) from error
 
     def cluster_id(self) -> str:
         """Return the identity of the log."""
@@ -62,11 +81,10 @@ class Admin:
     def topics(self) -> dict[str, int]:
         """Return all topics and their numbers of partitions."""
         try:
-            found = self.client.list_topics(timeout=_TIMEOUT_SECONDS).topics
+            found = self.client.list_topics(timeout=self._seconds).topics
         except KafkaException as error:
             raise StreamsError(
-                f"{self._config.bootstrap_servers} did not answer within {_TIMEOUT_SECONDS:.0f} s: "
-                f"{error_of(error).str()}"
+                f"{self._config.bootstrap_servers} did not answer within {self._seconds:g} s: {error_of(error).str()}"
             ) from error
         return {
             name: len(topic.partitions) for name, topic in found.items() if topic.error is None and topic.partitions
@@ -85,9 +103,9 @@ class Admin:
             )
             for name, (partitions, configs) in wanted.items()
         ]
-        for name, future in self.client.create_topics(topics, request_timeout=_TIMEOUT_SECONDS).items():
+        for name, future in self.client.create_topics(topics, request_timeout=self._seconds).items():
             try:
-                future.result(_TIMEOUT_SECONDS)
+                future.result(self._seconds)
                 _log.info("created topic %s", name)
             except KafkaException as error:
                 if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another instance was quicker
@@ -97,10 +115,8 @@ class Admin:
     def grow(self, topic: str, partitions: int) -> None:
         """Raise the number of partitions of a topic; nothing happens if it has as many."""
         try:
-            futures = self.client.create_partitions(
-                [NewPartitions(topic, partitions)], request_timeout=_TIMEOUT_SECONDS
-            )
-            futures[topic].result(_TIMEOUT_SECONDS)
+            futures = self.client.create_partitions([NewPartitions(topic, partitions)], request_timeout=self._seconds)
+            futures[topic].result(self._seconds)
         except KafkaException as error:
             if self.topics().get(topic, 0) < partitions:
                 raise StreamsError(f"topic {topic} could not be extended: {error_of(error).str()}") from error
@@ -111,7 +127,7 @@ class Admin:
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
         if not resources:
             return {}
-        futures = self.client.describe_configs(resources, request_timeout=_TIMEOUT_SECONDS)
+        futures = self.client.describe_configs(resources, request_timeout=self._seconds)
         found: dict[str, dict[str, str]] = {}
         for resource, future in futures.items():
             entries = self._result(f"describe the configs of topic {resource.name}", future)
@@ -123,7 +139,7 @@ class Admin:
         names = list(topics)
         if not names:
             return {}
-        futures = self.client.describe_topics(TopicCollection(names), request_timeout=_TIMEOUT_SECONDS)
+        futures = self.client.describe_topics(TopicCollection(names), request_timeout=self._seconds)
         return {name: str(self._result(f"describe topic {name}", future).topic_id) for name, future in futures.items()}
 
     def offsets(self, partitions: Iterable[tuple[str, int]], *, end: bool) -> dict[tuple[str, int], int]:
@@ -170,9 +186,9 @@ class Admin:
 
     def members(self) -> list[str]:
         """Return the client ids and hosts of the application's group."""
-        futures = self.client.describe_consumer_groups([self._config.application_id], request_timeout=_TIMEOUT_SECONDS)
+        futures = self.client.describe_consumer_groups([self._config.application_id], request_timeout=self._seconds)
         try:
-            group = futures[self._config.application_id].result(_TIMEOUT_SECONDS)
+            group = futures[self._config.application_id].result(self._seconds)
         except KafkaException as error:
             if error_of(error).code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return []
@@ -188,8 +204,8 @@ class Admin:
 
     def _await_partitions(self, wanted: Mapping[str, int]) -> None:
         pause = Event()  # metadata spread by themselves: there is nothing to wait for but time
-        for _ in range(int(_TIMEOUT_SECONDS / _PAUSE_SECONDS)):
-            topics = self.client.list_topics(timeout=_TIMEOUT_SECONDS).topics
+        for _ in range(int(self._seconds / _PAUSE_SECONDS)):
+            topics = self.client.list_topics(timeout=self._seconds).topics
             if all(
                 name in topics
                 and topics[name].error is None
@@ -198,16 +214,14 @@ class Admin:
             ):
                 return
             pause.wait(_PAUSE_SECONDS)
-        raise StreamsError(
-            f"topics {', '.join(wanted)} had no leaders after {_TIMEOUT_SECONDS:.0f} s: are the brokers up?"
-        )
+        raise StreamsError(f"topics {', '.join(wanted)} had no leaders after {self._seconds:g} s: are the brokers up?")
 
     def _wait(self, what: str, call: Any) -> Any:
-        return self._result(what, call(request_timeout=_TIMEOUT_SECONDS))
+        return self._result(what, call(request_timeout=self._seconds))
 
     def _result(self, what: str, future: Future[T]) -> T:
         try:
-            return future.result(_TIMEOUT_SECONDS + 1)
+            return future.result(self._seconds + 1)
         except FutureTimeoutError as error:
             raise LogBusyError(f"could not {what}: no answer from {self._config.bootstrap_servers}") from error
         except KafkaException as error:

@@ -65,13 +65,18 @@ class Preparation:
         self.app: AppContext | None = None
         self.interval = settings.metadata_interval(config)
 
-    def run(self) -> AppContext:
+    def run(self, patience: float | None) -> AppContext:
         """Check and make topics, agree on the tasks.
+
+        Args:
+            patience: How long the log may take to answer, in seconds; None: 30.
 
         Raises:
             StreamsError: See `KafkaStreams.start`.
         """
         admin, config = self._admin, self._config
+        admin.be_patient(patience)
+        admin.reach()
         self._directory.check_log(admin.cluster_id())
         existing = admin.topics()
         if config.embedded:
@@ -103,6 +108,7 @@ class Preparation:
             on_shutdown_request=self._on_shutdown_request,
             on_plan_changed=self._on_plan_changed,
         )
+        admin.be_patient()
         return self.app
 
     def _agree(self, tasks: tuple[object, ...]) -> TaskPlan:

@@ -53,7 +53,7 @@ def start(
         app.set_uncaught_exception_handler(uncaught_exception_handler)
     if restore_listener is not None:
         app.set_global_state_restore_listener(restore_listener)
-    app.start()
+    app.start(timeout)
     try:
         running = app.wait_until_running(timeout)
     except BaseException:

@@ -157,10 +157,14 @@ class KafkaStreams:
 
     # --- life -------------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, timeout: timedelta | None = None) -> None:
         """Begin: check topics, make the internal ones, start the threads. For the rest see `wait_until_running`.
 
+        Args:
+            timeout: How long the log may take to answer; default and at most 30 s.
+
         Raises:
+            LogUnreachableError: No broker answers.
             StreamsError: It was started before; the log does not answer; another instance runs another topology.
             MissingSourceTopicError: Source topics do not exist.
             InvalidTopicError: Internal topics are not as the topology needs them.
@@ -171,7 +175,7 @@ class KafkaStreams:
             if self.state is not State.CREATED or not self._lifecycle.move(State.REBALANCING):
                 raise StreamsError(f"an application can be started once; the state is {self.state.value}")
         try:
-            app = self._prepare()
+            app = self._prepare(None if timeout is None else timeout.total_seconds())
         except BaseException as error:
             self._fail(error)
             self._lifecycle.move(State.PENDING_ERROR)
@@ -191,7 +195,7 @@ class KafkaStreams:
             for thread in list(self._threads.values()):
                 thread.start()
 
-    def _prepare(self) -> Any:
+    def _prepare(self, patience: float | None) -> Any:
         directory = self._directory = StateDirectory(self._state_root(), self.config.application_id, clock=self._clock)
         supplier = self._supplier or supplier_for(self.config.bootstrap_servers)
         self._preparation = Preparation(
@@ -206,7 +210,7 @@ class KafkaStreams:
             on_shutdown_request=self._shutdown_requested,
             on_plan_changed=self._hurry,
         )
-        app = self._preparation.run()
+        app = self._preparation.run(patience)
         app.restore_listener = self._restore_listener
         return app
 

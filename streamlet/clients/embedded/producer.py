@@ -133,7 +133,7 @@ class Producer:
             text = f"Unable to produce message: {topic} has {count} partitions, none with number {partition}"
             raise _error(KafkaError._UNKNOWN_PARTITION, text)
         if value is not None:
-            # orjson never shrinks its results, each holds 4 KiB: what the queue and the cache keep is a copy of its length
+            # orjson never shrinks its results, each holds 4 KiB: what is kept is a copy of its own length
             value = b"%b" % value
         size = (len(value) if value else 0) + (len(key) if key else 0)
         if size > self._max_bytes - _RECORD_OVERHEAD:
