@@ -212,14 +212,15 @@ class Restorer:
         messages = self._consumer.consume(BATCH, 0)
         if not messages and timeout > 0:
             messages = self._consumer.consume(1, timeout)
-        waiting = {restore.task for restore in self._restores.values()}
+        waiting = dict.fromkeys(restore.task for restore in self._restores.values())
         for place, run in groupby(messages, key=_place):
             self._take(place, list(run))
         for restore in list(self._restores.values()):
             if restore.next >= restore.target or self._is_gone(restore):
                 self._end(restore)
         self._say_progress()
-        return list(waiting - {restore.task for restore in self._restores.values()})
+        busy = {restore.task for restore in self._restores.values()}
+        return [task for task in waiting if task not in busy]
 
     def _take(self, place: Place | None, messages: Sequence[Message]) -> None:
         restore = None if place is None else self._restores.get(place)
@@ -253,8 +254,9 @@ class Restorer:
         elif error.code() in _REBUILD:
             if restore is not None:
                 self._rebuild(restore, error)
-        elif is_busy(error):
-            _log.info("restoring waits: %s", error.str())
+        elif is_busy(error) or (restore is None and not error.fatal() and error.code() != KafkaError._FATAL):
+            # what concerns no partition is about a broker, or about one that has been given up since
+            _log.info("restoring waits: %s: %s", error.name(), error.str())
         else:
             where = "" if restore is None else f" of store {restore.store}, task {restore.task.id}"
             raise StateStoreError(f"the changelog{where} cannot be read: {error.name()}: {error.str()}")

@@ -74,6 +74,7 @@ class StreamThread:
         self._idle = False
         self._drained = False
         self._failing_since: float | None = None
+        self._refused_up_to: dict[Place, int] = {}
         self._backoff = 0.0
         self._paused = False
         self._relaid: Any = app.layout
@@ -237,10 +238,11 @@ class StreamThread:
             wait = self._patience()
             if wait > 0:
                 messages = self._consumer.consume(1, wait)
-        self._assignment.raise_recorded()
         self._idle = not messages
         if messages:
             self._dispatch(messages)
+        # Only now: the consumer has passed the messages, and a commit that is only put off does not go back to them.
+        self._assignment.raise_recorded()
 
     def _patience(self) -> float:
         """Return how long to wait for input (seconds)."""
@@ -484,6 +486,8 @@ class StreamThread:
         refresh = now - self._refreshed_at > _REFRESH_SECONDS
         tasks = [task for task in self._set.running if task.uncommitted or task.pinned]
         if not tasks and not refresh:
+            if self._failing_since is not None and self._has_caught_up():
+                self._failing_since = None
             return
         if refresh:
             self._commit(self._set.running, refresh=True)
@@ -524,6 +528,13 @@ class StreamThread:
         self._app.sensor.on_commit(self.name, len(tasks), ended - began)
         self._purge.after_commit(tasks)
 
+    def _has_caught_up(self) -> bool:
+        """Whether nothing is left to be done again of what was refused: it is committed, or with somebody else."""
+        return self._set.ready and all(
+            (task := self._set.at(place)) is None or task.resume[place].offset >= offset
+            for place, offset in self._refused_up_to.items()
+        )
+
     # --- refusals ---------------------------------------------------------------------------------------------------
 
     def _remedy(self, refused: LogRefusalError) -> None:
@@ -535,11 +546,14 @@ class StreamThread:
         now = self._app.clock.monotonic()
         if self._failing_since is None:
             self._failing_since = now
+            self._refused_up_to = {}
             self._next_backoff = _FIRST_BACKOFF_SECONDS
         elif now - self._failing_since > self._app.task_timeout or refused.remedy is Remedy.REPEAT:
             raise StreamsError(
                 f"{self.name} made no progress for {now - self._failing_since:.0f} s (task.timeout.ms): {refused}"
             ) from refused
+        for task in self._set.running:
+            self._refused_up_to.update((place, at.offset) for place, at in task.task.consumed().items())
         if not self._app.config.exactly_once and self._is_for_later(refused):
             self._clock.postpone(now + _LATER_SECONDS)
             return

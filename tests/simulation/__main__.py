@@ -1,0 +1,73 @@
+"""Run many schedules, or repeat one: ``python -m tests.simulation --schedules 5000``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.simulation.world import ScheduleError, run
+
+GUARANTEES = ("exactly_once_v2", "at_least_once")
+
+
+def attempt(task: tuple[int, str, bool]) -> tuple[Counter[str], str | None]:
+    """Run a schedule; return the faults it had, and what went wrong."""
+    seed, guarantee, verbose = task
+    try:
+        return run(seed, exactly_once=guarantee == "exactly_once_v2", verbose=verbose).counts, None
+    except ScheduleError as error:
+        return Counter(), str(error)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--schedules", type=int, default=1000)
+    parser.add_argument("--seed", type=int, help="run only this schedule")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
+    parser.add_argument("--guarantee", choices=GUARANTEES, help="default: both in turn")
+    parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 4))
+    parser.add_argument("--verbose", action="store_true", help="print every call")
+    arguments = parser.parse_args()
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "tests.simulation", *sys.argv[1:]],
+            {**os.environ, "PYTHONHASHSEED": "0"},
+        )
+    logging.basicConfig(level=logging.INFO if arguments.verbose else logging.CRITICAL, stream=sys.stdout)
+    seeds = [arguments.seed] if arguments.seed is not None else range(arguments.first, arguments.first + arguments.schedules)
+    guarantees = [arguments.guarantee] if arguments.guarantee else GUARANTEES
+    if arguments.seed is not None:
+        tasks = [(arguments.seed, guarantee, arguments.verbose) for guarantee in guarantees]
+    else:
+        tasks = [(seed, guarantees[seed % len(guarantees)], arguments.verbose) for seed in seeds]
+    began = time.monotonic()
+    faults: Counter[str] = Counter()
+    failed: list[str] = []
+    if len(tasks) < 4 or arguments.workers < 2:
+        outcomes = map(attempt, tasks)
+        pool = None
+    else:
+        pool = ProcessPoolExecutor(arguments.workers)
+        outcomes = pool.map(attempt, tasks, chunksize=10)
+    try:
+        for counts, problem in outcomes:
+            faults.update(counts)
+            if problem is not None:
+                failed.append(problem)
+                print(problem, "\n", flush=True)
+    finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+    print(f"{len(tasks)} schedules in {time.monotonic() - began:.0f} s, {len(failed)} failed")
+    print(", ".join(f"{name}: {count}" for name, count in sorted(faults.items())))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
