@@ -6,7 +6,6 @@ Where they run is a matter of configuration: an embedded log in a directory, or 
 from __future__ import annotations
 
 import argparse
-import logging
 import zlib
 from pathlib import Path
 from typing import Any, Self
@@ -116,9 +115,6 @@ def start_manager(setting: Setting) -> KafkaStreams:
 
 def start_worker(setting: Setting, ledger: Ledger) -> KafkaStreams:
     """Start what does the tasks. At least once is enough: the ledger takes each once, the manager each result."""
-    logging.getLogger("spigot_topologies").setLevel(
-        logging.ERROR
-    )  # that a task fails for want of seats is no news here
     topology = (
         default_builder()
         .with_task_topology(handler=Agent(ledger), task_topic_cfg=setting.tasks, workflow_topic_cfg=setting.workflows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from streamlet.errors import (
     InvalidStateStoreError,
     InvalidTopicError,
     LockError,
+    LogUnreachableError,
     MissingSourceTopicError,
     StartTimeoutError,
     StateMismatchError,
@@ -351,3 +353,14 @@ def test_start_async(embedded: LogUnderTest) -> None:
         await asyncio.to_thread(app.close)
 
     asyncio.run(main())
+
+
+def test_an_address_where_nobody_answers_is_named_within_the_time_allowed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    builder = StreamsBuilder()
+    builder.stream(Topic("a", serdes.string, serdes.string)).to(Topic("b", serdes.string, serdes.string))
+    config = {"application.id": "alone", "bootstrap.servers": "127.0.0.1:1", "state.dir": str(tmp_path)}
+    with pytest.raises(LogUnreachableError, match=r"no broker answers at 127\.0\.0\.1:1 within 0\.5 s"):
+        start(builder.build(), config, timeout=timedelta(seconds=0.5))
+    assert capfd.readouterr().err == ""
