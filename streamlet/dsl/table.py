@@ -315,6 +315,10 @@ class KTable(Generic[K_co, V_co]):
                 f"a table's join takes a joiner, or a foreign key extractor and a joiner; it was given {functions!r}"
             )
         joiner = functions[-1]
+        if len(functions) == 2:
+            from streamlet.dsl.foreign_key_join import join_by_foreign_key  # it makes tables
+
+            return join_by_foreign_key(self, other, functions[0], joiner, store, name, keeps_left=keeps_this)
 
         def serdes(node: str) -> Serdes:
             return self.serdes.losing_value(node, "joins tables")
