@@ -4,6 +4,7 @@ from streamlet.dsl.branched import BranchedKStream
 from streamlet.dsl.builder import StreamsBuilder
 from streamlet.dsl.cogroup import CogroupedKStream, SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream
 from streamlet.dsl.grouped import KGroupedStream
+from streamlet.dsl.grouped_table import KGroupedTable
 from streamlet.dsl.materialized import Materialized
 from streamlet.dsl.stream import KStream
 from streamlet.dsl.suppress import Suppressed
@@ -24,6 +25,7 @@ __all__ = [
     "EmitStrategy",
     "JoinWindows",
     "KGroupedStream",
+    "KGroupedTable",
     "KStream",
     "KTable",
     "Materialized",

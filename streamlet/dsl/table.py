@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from streamlet.dsl.grouped_table import KGroupedTable
     from streamlet.dsl.stream import KStream
     from streamlet.dsl.suppress import Suppressed
+    from streamlet.processor.api import FixedKeyProcessor
     from streamlet.serdes import Serde
 
 K_co = TypeVar("K_co", covariant=True)
@@ -125,6 +126,36 @@ class KTable(Generic[K_co, V_co]):
             drops_unseen=False,
             serdes=lambda node: self.serdes.losing_value(node, "maps values"),
         )
+
+    def transform_values(
+        self,
+        supplier: Callable[[], FixedKeyProcessor[K_co, V_co | None, VR]],
+        *,
+        store: Store[VR] = None,
+        name: str | None = None,
+    ) -> KTable[K_co, VR]:
+        """Make another value of each row by a processor, which may have stores and punctuations.
+
+        The processor is called for deletions too, with None, and may make a row of them. What it forwards becomes the
+        row; if it forwards nothing, the row is deleted. Without a store its values may be made again, to compute old
+        values or to be read by a join: a processor with a memory needs a named store here.
+
+        Args:
+            supplier: The processor's class, or a function that returns a new one; it forwards in `process` only, once.
+            store: Keep the result in a store.
+            name: Name of the node.
+        """
+        from streamlet.dsl.transform_values import TransformedTableStep
+
+        options = materialized(store)
+        if store is not None and options.name is None:
+            self.plan.store_name("KTABLE-TRANSFORMVALUES-")
+        node = self.plan.name(name, "KTABLE-TRANSFORMVALUES-")
+        known = self.serdes.losing_value(node, "transforms values").given(value=options.value_serde)
+        pending = None if options.name is None else PendingStore(options.name, options, known, _ASK)
+        step = TransformedTableStep(node, self.step, supplier, pending)
+        self.plan.add(step)
+        return KTable(self.plan, step, known, self.sources, options.name)
 
     def _derived(
         self,
