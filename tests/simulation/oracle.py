@@ -23,9 +23,9 @@ BUCKETS = 2
 CYCLE = 3
 
 
-def word_of(value: str) -> str:
+def word_of(value: str, words: int) -> str:
     """The word that a record's value counts for."""
-    return f"w{int(value) % WORDS}"
+    return f"w{int(value) % words}"
 
 
 def bucket_of(word: str) -> str:
@@ -33,19 +33,23 @@ def bucket_of(word: str) -> str:
     return f"b{int(word[1:]) % BUCKETS}"
 
 
-def topology() -> Topology:
-    """Forwards; counts keys; counts words behind a repartition topic, and the counts of words behind another."""
+def topology(words: int = WORDS) -> Topology:
+    """Forwards; counts keys; counts words behind a repartition topic, and the counts of words behind another.
+
+    Args:
+        words: How many different ones there are.
+    """
     builder = StreamsBuilder()
     lines = builder.stream(Topic(INPUT, serdes.string, serdes.string))
     lines.to(Topic(FORWARDED, serdes.string, serdes.string))
     lines.group_by_key(key_serde=serdes.string, value_serde=serdes.string).count(store="seen").to_stream().to(
         Topic("seen", serdes.string, serdes.int64)
     )
-    words = lines.group_by(
-        lambda _, value: word_of(value), key_serde=serdes.string, value_serde=serdes.string
+    counts = lines.group_by(
+        lambda _, value: word_of(value, words), key_serde=serdes.string, value_serde=serdes.string
     ).count(store="words")
-    words.to_stream().to(Topic("words", serdes.string, serdes.int64))
-    words.to_stream().group_by(
+    counts.to_stream().to(Topic("words", serdes.string, serdes.int64))
+    counts.to_stream().group_by(
         lambda word, _: bucket_of(word), key_serde=serdes.string, value_serde=serdes.int64
     ).aggregate(
         lambda: 0,
@@ -68,21 +72,21 @@ class Expected:
     outputs: Mapping[str, Mapping[str, Sequence[int | None]]]
 
 
-def expected(records: Sequence[tuple[str, str]]) -> Expected:
+def expected(records: Sequence[tuple[str, str]], words: int = WORDS) -> Expected:
     """Work it out from the input."""
     forwarded: dict[str, list[str]] = defaultdict(list)
-    words: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for key, value in records:
         forwarded[key].append(value)
-        words[word_of(value)] += 1
+        counts[word_of(value, words)] += 1
     buckets: Counter[str] = Counter()
-    for word, count in words.items():
+    for word, count in counts.items():
         buckets[bucket_of(word)] += count
     return Expected(
         forwarded,
         {
             "seen": {key: list(range(1, len(values) + 1)) for key, values in forwarded.items()},
-            "words": {word: list(range(1, count + 1)) for word, count in words.items()},
+            "words": {word: list(range(1, count + 1)) for word, count in counts.items()},
             "cycles": {bucket: [_cycle(n) for n in range(1, count + 1)] for bucket, count in buckets.items()},
         },
     )
@@ -142,4 +146,5 @@ def _differences(topic: str, wanted: Mapping[str, Sequence[Any]], found: Mapping
 
 
 def _short(values: Sequence[Any]) -> str:
-    return f"{list(values)}"
+    text = f"{list(values)}"
+    return text if len(text) < 2_000 else f"{text[:1_000]} ... {text[-1_000:]}"

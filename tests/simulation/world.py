@@ -250,7 +250,7 @@ class Life:
             on_shutdown_request=lambda _: None,
             on_plan_changed=lambda: None,
         )
-        self.thread = Stepped(preparation.run(), 1, changed=lambda _: None, died=lambda *_: None)
+        self.thread = Stepped(preparation.run(None), 1, changed=lambda _: None, died=lambda *_: None)
         self.thread.open()
         return self.thread
 
