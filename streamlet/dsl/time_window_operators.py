@@ -76,15 +76,18 @@ class AggregateWindows(Operator):
         store, time = context.store(self.store), context.remember("stream-time")
         get, put, dropped, failed = store.fast_get, store.fast_put, context.dropped, context.failed
         window_at = _window_at(lambda start: start + size)
+        window = Window(0, size)  # the last one: records mostly follow one another
 
         def count(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
+            nonlocal window
             if key is None:
                 dropped("null key")
                 return
-            if timestamp > time.value:
-                time.value = timestamp
+            latest = time.value
+            if timestamp > latest:
+                time.value = latest = timestamp
             start = timestamp - timestamp % size
-            if start + size <= time.value - grace:
+            if start + size <= latest - grace:
                 dropped("late: the window has closed")
                 return
             try:
@@ -92,15 +95,16 @@ class AggregateWindows(Operator):
                 if row is None:
                     new = 1
                 else:
-                    new, latest = row
-                    new += 1
-                    if latest > timestamp:
-                        timestamp = latest
+                    new = row[0] + 1
+                    if row[1] > timestamp:
+                        timestamp = row[1]
                 put(key, start, new, timestamp)
             except Exception as error:
                 failed(error, key, value, timestamp, headers)
                 return
-            forward(Windowed(key, window_at(start)), (new, None, True), timestamp, headers)
+            if window.start != start:
+                window = window_at(start)
+            forward(Windowed(key, window), (new, None, True), timestamp, headers)
 
         return count
 
