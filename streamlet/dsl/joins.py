@@ -132,9 +132,9 @@ class Joins(Generic[K_co, V_co]):
 
         Args:
             other: The stream or table.
-            arguments: ``joiner, windows`` with a stream; ``joiner`` with a table; ``key_selector, joiner`` with a global
-                table. `joiner` makes the result of the two values; of key and values if `with_key`. `key_selector`
-                makes the table's key of key and value, None for none.
+            arguments: ``joiner, windows`` with a stream; ``joiner`` with a table; ``key_selector, joiner`` with a
+                global table. `joiner` makes the result of the two values; of key and values if `with_key`.
+                `key_selector` makes the table's key of key and value, None for none.
             options: ``with_key``: whether the joiner gets the key first. ``name``: of the node, or the prefix of names
                 of nodes and repartition topics. ``store_name``: prefix of the stores' names. ``grace``: how long
                 records wait for a (versioned) table. ``key_serde``, ``value_serde``, ``other_value_serde``: where they

@@ -77,6 +77,9 @@ class Patience:
     """Records wait until stream time has passed them by the grace period, and are then joined in the order of time
     (KIP-923).
 
+    Only records that wait themselves let others go: those without a value, or too late to wait, move the time on, but
+    nothing happens at them.
+
     Attributes:
         store: Name of the store they wait in.
         grace_ms: How long they wait, in stream time of the stream's side.
@@ -88,7 +91,8 @@ class Patience:
     def compile(self, context: NodeContext, join: Forward, *, keeps_null_keys: bool) -> Forward:
         """Return the function that has records wait before `join`."""
         waiting = WaitingRecords(context, self.store)
-        grace, time, dropped = self.grace_ms, context.remember("stream-time"), context.dropped
+        grace, dropped = self.grace_ms, context.dropped
+        time, waited = context.remember("stream-time"), context.remember("waited-until")
 
         def wait(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             if timestamp > time.value:
@@ -96,11 +100,12 @@ class Patience:
             if value is None or (key is None and not keeps_null_keys):
                 dropped("null key or value")
                 return
-            due = time.value - grace
-            if key is None or timestamp < due:
+            if key is None or timestamp < waited.value - grace:
                 join(key, value, timestamp, headers)
             else:
                 waiting.put(key, value, timestamp, headers)
+                waited.value = time.value
+            due = waited.value - grace
             while waiting.first <= due:
                 join(*waiting.pop())
 

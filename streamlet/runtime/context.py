@@ -65,6 +65,7 @@ class AppContext:
             concern it.
         restore_listener: Told how restoring goes.
         claims: The tasks that are open in this process.
+        global_stores: Read-only views of the global stores, by name.
         on_shutdown_request: Called when another instance asks all to shut down.
         on_plan_changed: Called when the plan may have changed.
     """
@@ -89,6 +90,7 @@ class AppContext:
     restore_listener: StateRestoreListener | None = None
     paused: bool = False
     claims: TaskClaims = field(factory=TaskClaims)
+    global_stores: Mapping[str, Any] = field(factory=dict)
 
     @property
     def tasks_topic(self) -> str:

@@ -81,7 +81,7 @@ class Preparation:
         existing = admin.topics()
         if config.embedded:
             # The embedded log makes topics on first use; reading them is a use.
-            missing = missing_sources(self._sub_topologies, existing)
+            missing = missing_sources((*self._sub_topologies, *self._topology.global_parts), existing)
             admin.create({topic: (-1, {}) for topic in missing})
             existing = admin.topics() if missing else existing
         layout = lay_out(self._sub_topologies, config.application_id, existing)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeVar, overload
 
 from attrs import frozen
 
@@ -22,6 +22,7 @@ from streamlet.config import EMBEDDED_PREFIX, StreamsConfig
 from streamlet.errors import ConfigError, InvalidStateStoreError, StreamsError, TopologyError
 from streamlet.metrics import Counters, Sensor
 from streamlet.records import TaskId
+from streamlet.runtime.global_thread import GlobalThread
 from streamlet.runtime.hooks import NO_HOOKS, Hooks
 from streamlet.runtime.lifecycle import Lifecycle, State, StateListener, ThreadState
 from streamlet.runtime.prepare import Preparation
@@ -30,11 +31,13 @@ from streamlet.runtime.restore import StateRestoreListener
 from streamlet.runtime.sensors import SensorGroup
 from streamlet.runtime.thread import StreamThread
 from streamlet.runtime.watch import Watch
-from streamlet.state import StateDirectory, StateMemory
+from streamlet.state import KeyValueStore, StateDirectory, StateMemory, StoreBuilder
 from streamlet.time import Clock, SystemClock
 from streamlet.topology import Topology
 
 _log = logging.getLogger(__name__)
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class StreamThreadExceptionResponse(Enum):
@@ -115,6 +118,7 @@ class KafkaStreams:
         self._directory: StateDirectory | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._watch: Watch | None = None
+        self._global: GlobalThread | None = None
         self._closing: threading.Thread | None = None
 
     # --- listeners --------------------------------------------------------------------------------------------------
@@ -192,6 +196,8 @@ class KafkaStreams:
             watch.every(self._preparation_interval(), self._look_for_topics)
             watch.every(max(self.config.state_cleanup_delay_ms / 1000, 1.0), self._clean_old_state)
             watch.start()
+            if self._global is not None:
+                self._global.start()
             for thread in list(self._threads.values()):
                 thread.start()
 
@@ -212,6 +218,9 @@ class KafkaStreams:
         )
         app = self._preparation.run(patience)
         app.restore_listener = self._restore_listener
+        if self.topology.global_parts:
+            self._global = GlobalThread(app, self.topology.global_parts, died=self._stop_with)
+            self._global.bootstrap()
         return app
 
     def _state_root(self) -> Path:
@@ -302,6 +311,8 @@ class KafkaStreams:
         self._closing.start()
 
     def _release(self) -> None:
+        if self._global is not None:
+            self._global.stop()
         if self._watch is not None:
             self._watch.stop()
         if self._directory is not None:
@@ -359,15 +370,24 @@ class KafkaStreams:
 
     # --- questions --------------------------------------------------------------------------------------------------
 
-    def store(self, name: str) -> QueryableStore[Any, Any]:
+    @overload
+    def store(self, store: StoreBuilder[KeyValueStore[K, V]], /) -> QueryableStore[K, V]: ...
+    @overload
+    def store(self, store: StoreBuilder[Any] | str, /) -> QueryableStore[Any, Any]: ...
+    def store(self, store: StoreBuilder[Any] | str, /) -> QueryableStore[Any, Any]:
         """Return a read-only view of a store's committed state, over the tasks of this instance.
+
+        Args:
+            store: Its name, or the builder it was declared with, which also gives the types.
 
         Raises:
             InvalidStateStoreError: There is no such store.
         """
-        owner = next((p for p in self.topology.sub_topologies for s in p.stores if s.name == name), None)
+        name = store if isinstance(store, str) else store.name
+        parts = (*self.topology.sub_topologies, *self.topology.global_parts)
+        owner = next((p for p in parts for s in p.stores if s.name == name), None)
         if owner is None:
-            raise no_such_store(name, [s.name for p in self.topology.sub_topologies for s in p.stores])
+            raise no_such_store(name, [s.name for p in parts for s in p.stores])
         sub_topology = owner.id
 
         def views() -> list[Any]:
@@ -375,6 +395,8 @@ class KafkaStreams:
                 raise InvalidStateStoreError(
                     f"store {name!r} cannot be queried: the application is {self.state.value}, not RUNNING"
                 )
+            if name in self._app().global_stores:
+                return [self._app().global_stores[name]]
             tasks = [
                 task
                 for thread in list(self._threads.values())

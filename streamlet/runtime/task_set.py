@@ -127,6 +127,7 @@ class TaskSet:
             clock=app.clock,
             sensor=app.sensor,
             lag=self.lag,
+            global_stores=app.global_stores,
         )
         collector.task = task
         state = TaskState.open(
