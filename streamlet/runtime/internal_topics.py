@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from threading import Event
 from typing import Any, TypeVar
 
@@ -160,24 +161,37 @@ class Admin:
         Raises:
             LogBusyError: A leader does not answer now.
         """
+        return {place: found.offset for place, found in self._offsets_now(partitions, end=end).items()}
+
+    def ends_now(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int | None]]:
+        """Return the ends of partitions with uncommitted records, and the latest leader epochs, if the log tells them.
+
+        Raises:
+            LogBusyError: A leader does not answer now.
+        """
+        return {
+            place: (found.offset, None if found.leader_epoch is None or found.leader_epoch < 0 else found.leader_epoch)
+            for place, found in self._offsets_now(partitions, end=True).items()
+        }
+
+    def _offsets_now(self, partitions: Iterable[tuple[str, int]], *, end: bool) -> dict[tuple[str, int], Any]:
         spec = OffsetSpec.latest() if end else OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # confluent-kafka's
         wanted = {TopicPartition(topic, partition): spec for topic, partition in partitions}
         if not wanted:
             return {}
-        found: dict[tuple[str, int], int] = {}
+        found: dict[tuple[str, int], Any] = {}
         try:
             futures = self.client.list_offsets(
                 wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_ATTEMPT_SECONDS
             )
             for p, future in futures.items():
-                found[p.topic, p.partition] = self._result(
-                    f"find the offsets of {p.topic}[{p.partition}]", future
-                ).offset
+                found[p.topic, p.partition] = self._result(f"find the offsets of {p.topic}[{p.partition}]", future)
         except StreamsError as error:
             # After a restart of a leader the client goes on asking by old metadata: this makes it learn the new one.
-            self.topics()
+            with suppress(StreamsError):  # no answer now either
+                self.topics()
             raise LogBusyError(str(error)) from error
-        unknown = [place for place, offset in found.items() if offset < 0]
+        unknown = [place for place, at in found.items() if at.offset < 0]
         if unknown:
             raise LogBusyError(
                 f"could not find the offsets of {unknown[0][0]}[{unknown[0][1]}]: its leader does not answer"

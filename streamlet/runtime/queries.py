@@ -15,6 +15,8 @@ V = TypeVar("V")
 class QueryableStore(Generic[K, V]):
     """A read-only view of a store over all the tasks that this instance runs; may be used from any thread.
 
+    A table's store asked for by its name shows plain values; asked for by its builder, values with timestamps.
+
     It shows committed state. With several instances each sees its own partitions. Ranges go through the tasks one
     after the other: within a task in the order of the keys' bytes, over all of them in no order, as in Kafka Streams.
 
@@ -22,15 +24,16 @@ class QueryableStore(Generic[K, V]):
         InvalidStateStoreError: By every method, if the application is not running, or its tasks are moving: try again.
     """
 
-    def __init__(self, views: Callable[[], list[Any]]) -> None:
+    def __init__(self, views: Callable[[], list[Any]], value: Callable[[Any], Any] | None = None) -> None:
         self._views = views
+        self._value = value
 
     def get(self, key: K, /) -> V | None:
         """Return the value of a key, or None."""
         for view in self._views():
-            value: V | None = view.get(key)
+            value = view.get(key)
             if value is not None:
-                return value
+                return value if self._value is None else self._value(value)  # type: ignore[no-any-return]
         return None
 
     def range(self, start: K | None, end: K | None) -> Iterator[tuple[K, V]]:
@@ -58,7 +61,9 @@ class QueryableStore(Generic[K, V]):
         return sum(view.approximate_num_entries() for view in self._views())
 
     def _chain(self, scan: Callable[[Any], Iterator[tuple[K, V]]]) -> Iterator[tuple[K, V]]:
-        return chain.from_iterable(map(scan, self._views()))
+        entries = chain.from_iterable(map(scan, self._views()))
+        value = self._value
+        return entries if value is None else ((key, value(row)) for key, row in entries)
 
 
 def no_such_store(name: str, known: list[str]) -> InvalidStateStoreError:

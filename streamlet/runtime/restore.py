@@ -68,6 +68,7 @@ class StoreRestore:
         target: The offset to be reached.
         based_at: Wall clock (ms) of the state that is continued: until the end is reached it can be no younger.
         quiet_since: Since when nothing has come although the last stable offset is beyond the target; None: not so.
+        proven: Whether the log is the one that the position was taken in, not one that was truncated below it.
     """
 
     task: ActiveTask
@@ -82,6 +83,12 @@ class StoreRestore:
     quiet_since: float | None = None
     look_at: float = 0.0
     at_end: bool = False
+    proven: bool = True
+
+    @property
+    def reached(self) -> bool:
+        """Whether everything is there."""
+        return self.proven and self.next >= self.target
 
 
 class Restorer:
@@ -143,11 +150,14 @@ class Restorer:
             if store.logging
         }
         # The end that uncommitted records have: a predecessor's transaction may be decided, but not yet marked as such.
-        ends = self._admin.offsets_now(places, end=True)
+        ends = self._admin.ends_now(places)
         begins = self._admin.offsets_now(places, end=False)
         for place, (task, store) in places.items():
-            restore = self._plan(place, task, store, begins[place], ends[place])
-            if restore.next >= restore.target:
+            end, epoch = ends[place]
+            restore = self._plan(place, task, store, begins[place], end)
+            # Truncated and grown to the same end again, the log differs in its epoch only: then the consumer finds out.
+            restore.proven = restore.epoch is None or epoch is None or restore.epoch == epoch
+            if restore.reached:
                 self._note_position(restore, done=True)
             else:
                 self._begin(restore)
@@ -216,7 +226,7 @@ class Restorer:
         for place, run in groupby(messages, key=_place):
             self._take(place, list(run))
         for restore in list(self._restores.values()):
-            if restore.next >= restore.target or self._is_gone(restore):
+            if restore.reached or self._is_gone(restore):
                 self._end(restore)
         self._say_progress()
         busy = {restore.task for restore in self._restores.values()}
@@ -233,6 +243,7 @@ class Restorer:
                 key = message.key()
                 if key is not None:  # a record without a key is nobody's change: somebody else wrote it
                     records.append(ChangelogRecord(key, message.value(), message.timestamp()[1]))
+                restore.proven = True
                 restore.next = offset + 1
                 restore.epoch = message.leader_epoch()
         if restore is None or not records:
@@ -251,6 +262,7 @@ class Restorer:
             if restore is not None:
                 restore.next = max(restore.next, message.offset() or 0)
                 restore.at_end = True
+                restore.proven = True
         elif error.code() in _REBUILD:
             if restore is not None:
                 self._rebuild(restore, error)
@@ -271,6 +283,7 @@ class Restorer:
         restore.next = self._admin.offsets([restore.place], end=False)[restore.place]
         restore.target = self._admin.offsets([restore.place], end=True)[restore.place]
         restore.epoch = None
+        restore.proven = True
         restore.based_at = self._clock.wall_ms()
         self._consumer.incremental_assign([_start(restore)])
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import Enum
+from operator import attrgetter
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, overload
@@ -31,7 +32,7 @@ from streamlet.runtime.restore import StateRestoreListener
 from streamlet.runtime.sensors import SensorGroup
 from streamlet.runtime.thread import StreamThread
 from streamlet.runtime.watch import Watch
-from streamlet.state import KeyValueStore, StateDirectory, StateMemory, StoreBuilder
+from streamlet.state import KeyValueStore, StateDirectory, StateMemory, StoreBuilder, StoreKind
 from streamlet.time import Clock, SystemClock
 from streamlet.topology import Topology
 
@@ -378,7 +379,8 @@ class KafkaStreams:
         """Return a read-only view of a store's committed state, over the tasks of this instance.
 
         Args:
-            store: Its name, or the builder it was declared with, which also gives the types.
+            store: Its name (a table's store then shows plain values), or the builder it was declared with, which also
+                gives the types (and values with timestamps where the store has them).
 
         Raises:
             InvalidStateStoreError: There is no such store.
@@ -407,7 +409,9 @@ class KafkaStreams:
                 raise InvalidStateStoreError(f"store {name!r} is being restored: try again later")
             return [task.state.read_only(name) for task in sorted(tasks, key=lambda task: task.id)]
 
-        return QueryableStore(views)
+        declared = next(s for s in owner.stores if s.name == name)
+        plain = isinstance(store, str) and declared.kind is StoreKind.TIMESTAMPED_KEY_VALUE
+        return QueryableStore(views, attrgetter("value") if plain else None)
 
     def metadata_for_local_threads(self) -> tuple[ThreadMetadata, ...]:
         """Return the stream threads, with their tasks."""

@@ -86,7 +86,7 @@ def test_lost_local_state_is_restored_from_the_changelog(log: LogUnderTest, guar
         assert steps[0] == ("start", 0)
         assert steps[-1][0] == "end"
         assert steps[-1][1] == sum(n for kind, n in steps if kind == "batch") >= 700
-        assert again.store("counts").get("k0").value == 5
+        assert again.store("counts").get("k0") == 5
         assert len(list(again.store("counts").all())) == 700
         log.write("lines", [("k0", "x")])
         log.read("counts", lambda found: len(found) >= 3_001)
