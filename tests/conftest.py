@@ -9,10 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.kafka.cluster import Cluster, ExternalCluster
 from tests.kafka.jars import BrokerUnavailableError
+
+hypothesis.settings.register_profile(
+    "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy machine")  # how long an example takes says nothing about the code
 
 CLUSTER_FIXTURES = ("kafka_cluster", "kafka_cluster_3")
 
