@@ -44,7 +44,7 @@ def test_the_table_is_there_before_the_first_record(log: LogUnderTest, guarantee
         found = named(log, 200)
         assert sorted(found) == sorted(f"A{number}=Airline {number}" for number in range(200))
         store = app.store("airlines")
-        assert store.get("A4999").value == "Airline 4999"
+        assert store.get("A4999") == "Airline 4999"
         assert store.approximate_num_entries() > 0
     with pytest.raises(InvalidStateStoreError):
         store.get("A4999")

@@ -105,7 +105,7 @@ def test_queries_show_committed_state_from_any_thread(embedded: LogUnderTest) ->
         app.start()
         embedded.read("counts", lambda found: len(found) >= 200)
         store = app.store("counts")
-        assert store.get("k1").value == 10
+        assert store.get("k1") == 10
         assert store.get("absent") is None
         assert {key for key, _ in store.all()} == {f"k{n}" for n in range(20)}
         assert [k for k, _ in store.prefix_scan("k1")] == [k for k, _ in store.all() if k.startswith("k1")]
