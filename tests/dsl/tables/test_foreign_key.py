@@ -92,7 +92,7 @@ def test_the_answer_to_a_row_that_has_changed_since_is_dropped() -> None:
         driver.create_input_topic(LEFT).pipe_input(1, ["ann"], 1)
         stale = ResponseSerde(serdes.json)
         answers = driver.create_input_topic(
-            Topic("KTABLE-FK-JOIN-SUBSCRIPTION-RESPONSE-0000000014-topic", serdes.json, stale)
+            Topic("topology-test-driver-KTABLE-FK-JOIN-SUBSCRIPTION-RESPONSE-0000000014-topic", serdes.json, stale)
         )
         answers.pipe_input(1, Response(murmur3_128(b"another value"), "Ann"), 2)
         assert driver.create_output_topic(OUT).is_empty
