@@ -3,6 +3,7 @@
 from streamlet.dsl.branched import BranchedKStream
 from streamlet.dsl.builder import StreamsBuilder
 from streamlet.dsl.cogroup import CogroupedKStream, SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream
+from streamlet.dsl.global_table import GlobalKTable
 from streamlet.dsl.grouped import KGroupedStream
 from streamlet.dsl.grouped_table import KGroupedTable
 from streamlet.dsl.materialized import Materialized
@@ -24,6 +25,7 @@ __all__ = [
     "CogroupedKStream",
     "EmitStrategy",
     "JoinWindows",
+    "GlobalKTable",
     "KGroupedStream",
     "KGroupedTable",
     "KStream",

@@ -214,7 +214,10 @@ class Waiting:
         """Keep a row that has no partner yet."""
         self._store.put(timestamp, is_left, key, value)
         if timestamp < self._first:
-            self._begin_at(timestamp)
+            self._first = timestamp
+        closes = timestamp + (self._left_wait if is_left else self._right_wait)
+        if closes < self.limit:
+            self.limit = closes
 
     def emitter(self, context: NodeContext, forward: Forward) -> Callable[[int, Headers], None]:
         """Return the function that sends the rows whose windows are over, by time, right rows first, by key."""
@@ -224,7 +227,8 @@ class Waiting:
             clock = now()
             if clock < self._next_ms:
                 return
-            self._next_ms = clock + self._interval_ms
+            if self.limit >= 0:  # else it is looked for what an earlier run has left
+                self._next_ms = clock + self._interval_ms
             for timestamp, is_left, key, values in self._take_closed(stream_time):
                 for value in values:
                     try:
@@ -238,26 +242,24 @@ class Waiting:
 
     def _take_closed(self, stream_time: int) -> list[tuple[int, bool, Any, tuple[Any, ...]]]:
         closed: list[tuple[int, bool, Any, tuple[Any, ...]]] = []
-        first = _NEVER
+        first = limit = _NEVER
         with self._store.all(self._first) as rows:
             for row in rows:
-                if row.timestamp + (self._left_wait if row.left else self._right_wait) < stream_time:
+                closes = row.timestamp + (self._left_wait if row.left else self._right_wait)
+                if closes < stream_time:
                     closed.append(row)
                     continue
-                first = min(first, row.timestamp)
+                first, limit = min(first, row.timestamp), min(limit, closes)
                 if row.timestamp + self._least_wait >= stream_time:
+                    limit = min(limit, row.timestamp + self._least_wait)  # rows behind it may close before it
                     break
         for timestamp, is_left, key, _ in closed:
             self._store.delete(timestamp, is_left, key)
-        self._begin_at(first)
+        self._first, self.limit = first, limit
         return closed
 
-    def _begin_at(self, first: int) -> None:
-        self._first = first
-        self.limit = first + self._least_wait
-
     def _forget(self) -> None:
-        self._begin_at(0)
+        self._first = 0
         self.limit = -1
         self._next_ms = 0
 

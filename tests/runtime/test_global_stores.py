@@ -1,8 +1,9 @@
-"""Global tables on a log: read as a whole before the application runs, kept up to date, gone on with after a restart."""
+"""Global tables on a log: read as a whole at first, kept up to date, gone on with after a restart."""
 
 from __future__ import annotations
 
 import pytest
+from typing_extensions import Never
 
 from streamlet import serdes
 from streamlet.dsl.builder import StreamsBuilder
@@ -14,7 +15,7 @@ from streamlet.runtime.streams import KafkaStreams
 from streamlet.state import Stores
 from streamlet.topic import Topic
 from streamlet.topology import Topology
-from tests.runtime.harness import LogUnderTest, Recorder, eventually, running
+from tests.runtime.harness import NOW, LogUnderTest, Recorder, eventually, running
 
 
 def named_flights(log: LogUnderTest, *, in_memory: bool = False) -> Topology:
@@ -104,7 +105,7 @@ NAMES = Stores.key_value("names", serdes.string, serdes.string)
 class Fill(Processor[str, str]):
     """Keeps the names in capitals."""
 
-    def init(self, context: ProcessorContext[object, object]) -> None:
+    def init(self, context: ProcessorContext[Never, Never]) -> None:
         self.names = context.get_state_store(NAMES)
 
     def process(self, record: Record[str, str]) -> None:
