@@ -112,7 +112,11 @@ _ALWAYS = frozenset({"sent before the purge", "system error"})
 
 
 class Instance(Hooks, Sensor):
-    """A machine of the cluster with one instance: its disk survives it."""
+    """A machine of the cluster with one instance: its disk survives it.
+
+    Attributes:
+        forced: Faults that are to happen, once each, with the kind of it that is to be picked.
+    """
 
     def __init__(self, world: World, number: int) -> None:
         self.world = world
@@ -123,6 +127,7 @@ class Instance(Hooks, Sensor):
         self.busy = False
         self.dead = False
         self.life: Life | None = None
+        self.forced: dict[str, Any] = {}
 
     def start(self) -> None:
         """Start, from what the disk holds."""
@@ -212,6 +217,8 @@ class Instance(Hooks, Sensor):
             world.step_another(self)
 
     def chance(self, what: str) -> bool:
+        if what in self.forced:
+            return True
         rate = 0.5 if what in _ALWAYS else self.world.rates.record if what in _PER_RECORD else self.world.rates.call
         if self.world.happens(rate):
             self.world.note(what)
@@ -220,6 +227,10 @@ class Instance(Hooks, Sensor):
         return False
 
     def pick(self, choices: Sequence[Any]) -> Any:
+        for name, choice in self.forced.items():
+            if choice in choices:
+                del self.forced[name]  # it happens once
+                return choice
         return self.world.random.choice(choices)
 
     def wait(self, seconds: float) -> None:
@@ -272,9 +283,12 @@ class World:
         seed: Decides everything.
         exactly_once: The guarantee.
         verbose: Print each call.
+        machines: How many; default: as the seed has it.
     """
 
-    def __init__(self, seed: int, *, exactly_once: bool, verbose: bool = False) -> None:
+    def __init__(
+        self, seed: int, *, exactly_once: bool, verbose: bool = False, machines: int | None = None
+    ) -> None:
         self.seed = seed
         self.exactly_once = exactly_once
         self.verbose = verbose
@@ -300,7 +314,8 @@ class World:
         topics = [NewTopic(name, PARTITIONS, config={"retention.ms": "-1"}) for name in names]
         for future in self.admin.create_topics(topics).values():
             future.result()
-        self.machines = [Instance(self, number) for number in range(self.random.choice((1, 2, 2, 3)))]
+        count = self.random.choice((1, 2, 2, 3)) if machines is None else machines
+        self.machines = [Instance(self, number) for number in range(count)]
 
     def config(self, root: Path) -> StreamsConfig:
         return StreamsConfig.parse(
@@ -344,22 +359,22 @@ class World:
         Raises:
             ScheduleError: Records were lost or invented, or an instance ended or made no progress.
         """
-        with self._determined():
+        with self.determined():
             try:
                 for machine in self.machines:
                     machine.start()
                 for _ in range(self.random.choice((30, 80, 160))):
                     self._act()
                 with self.calm():
-                    self._settle()
-                    self._verify()
+                    self.settle()
+                    self.verify()
                     self._verify_restarts()
             except ScheduleError:
                 raise
             except Exception as error:
                 raise self.failure(f"an instance failed: {error!r}\n{traceback.format_exc()}") from error
             finally:
-                self._clean_up()
+                self.close()
 
     def failure(self, text: str) -> ScheduleError:
         """The error, with what repeats it."""
@@ -372,7 +387,7 @@ class World:
     def _act(self) -> None:
         what = self.random.random()
         if what < 0.15:
-            self._write(self.random.randint(1, 12))
+            self.write(self.random.randint(1, 12))
         elif what < 0.17:
             self._bury_ghosts()
         elif what < 0.18:
@@ -416,11 +431,12 @@ class World:
                 for number in range(PARTITIONS):
                     partition = self.log.broker.log.partition(topic, number)
                     assert partition is not None
-                    self.faults.truncate(topic, number, self.random.randint(partition.start, partition.end))
-                    if self.random.random() < 0.5:  # and it grows again, by what another has written
-                        self._grow(topic, number, partition.end)
+                    start, end = partition.start, partition.end
+                    self.faults.truncate(topic, number, self.random.randint(start, end))
+                    if self.random.random() < 0.7:  # and it grows again, by what another has written
+                        self.grow(topic, number, end + self.random.choice((0, 0, 3)))
 
-    def _grow(self, topic: str, number: int, end: int) -> None:
+    def grow(self, topic: str, number: int, end: int) -> None:
         producer = self.log.producer({"linger.ms": 10_000_000})
         partition = self.log.broker.log.partition(topic, number)
         assert partition is not None
@@ -428,7 +444,7 @@ class World:
             producer.produce(topic, (0).to_bytes(8, "big") + (1).to_bytes(8, "big"), b"grown", number, timestamp=START_MS)
         producer.flush()
 
-    def _write(self, count: int) -> None:
+    def write(self, count: int) -> None:
         for _ in range(count):
             key, value = f"k{self.random.randrange(6)}", str(len(self.records))
             self.records.append((key, value))
@@ -461,7 +477,7 @@ class World:
 
     # --- the end
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Without further faults: everything is taken in and committed."""
         self._bury_ghosts(every=True)
         for machine in self.machines:
@@ -497,7 +513,7 @@ class World:
         finally:
             consumer.close()
 
-    def _verify(self) -> None:
+    def verify(self) -> None:
         found = {
             topic: oracle.read([m for number in range(PARTITIONS) for m in self._messages(topic, number)])
             for topic in (oracle.FORWARDED, *oracle.STORES)
@@ -506,9 +522,9 @@ class World:
         wrong = compare(oracle.expected(self.records), found, self.tainted)
         if wrong:
             raise self.failure("\n  ".join(["wrong results:", *wrong]))
-        self._verify_stores("running")
+        self.verify_stores("running")
 
-    def _verify_stores(self, when: str) -> None:
+    def verify_stores(self, when: str) -> None:
         """Each store holds what its changelog says."""
         seen: set[tuple[str, int]] = set()
         for machine in self.machines:
@@ -541,14 +557,14 @@ class World:
             machine.close()
         for machine in (*machines, Instance(self, len(machines))):
             self.machines = [machine]
-            self._settle()
-            self._verify_stores("after a restart")
+            self.settle()
+            self.verify_stores("after a restart")
             machine.close()
 
     # --- the ends of the world
 
     @contextlib.contextmanager
-    def _determined(self) -> Iterator[None]:
+    def determined(self) -> Iterator[None]:
         """Nothing of it is left to the real machine: names, waits and disks are the simulation's."""
         names = random.Random(self.seed)
         waits = self
@@ -578,7 +594,7 @@ class World:
         finally:
             random.setstate(state)
 
-    def _clean_up(self) -> None:
+    def close(self) -> None:
         for machine in self.machines:
             if machine.life is not None:
                 machine.bury()

@@ -1,0 +1,124 @@
+"""Situations in which schedules found that something was lost; each was mended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from confluent_kafka import KafkaError
+
+from tests.simulation import oracle
+from tests.simulation.world import APPLICATION, PARTITIONS, Instance, Rates, World
+
+
+@contextmanager
+def calm_world(*, exactly_once: bool, machines: int) -> Iterator[World]:
+    """No faults but those that a test forces."""
+    world = World(0, exactly_once=exactly_once, machines=machines)
+    world.rates = Rates(0, 0, 0, 0)
+    with world.determined():
+        try:
+            yield world
+        finally:
+            world.close()
+
+
+def owned(machine: Instance) -> int:
+    assert machine.thread is not None
+    return len(machine.thread.task_ids)
+
+
+def test_records_fetched_beside_a_commit_that_a_rebalance_refuses_are_processed() -> None:
+    """The call of consume() in which on_revoke fails to commit also returns records of the tasks that stay."""
+    with calm_world(exactly_once=False, machines=2) as world:
+        stays, joins = world.machines
+        stays.start()
+        world.write(10)
+        for _ in range(10):
+            stays.step()
+        joins.start()
+        world.write(50)
+        stays.forced = {"commit refused": "generation"}
+        world.clock.advance(timedelta(seconds=1))
+        for _ in range(20):
+            world.write(5)
+            stays.step()
+            joins.step()
+        assert not stays.forced
+        assert owned(joins) == 3
+        world.settle()
+        world.verify()
+
+
+def test_two_failures_far_apart_are_no_row_of_them() -> None:
+    """task.timeout.ms bounds how long something is tried, not the time between two troubles of an idle application."""
+    with calm_world(exactly_once=True, machines=1) as world:
+        (machine,) = world.machines
+        machine.start()
+        world.write(10)
+        world.settle()
+        for _ in range(3):
+            machine.forced = {"expelled": None}
+            machine.step()
+            machine.forced = {}
+            for _ in range(10):
+                machine.step()
+            world.clock.advance(timedelta(days=2))
+        assert world.aborts == 3
+        world.write(10)
+        world.settle()
+        world.verify()
+
+
+def test_a_changelog_truncated_and_grown_to_the_same_end_is_read_anew() -> None:
+    with calm_world(exactly_once=True, machines=1) as world:
+        (machine,) = world.machines
+        machine.start()
+        world.write(40)
+        world.settle()
+        machine.close()
+        topic = f"{APPLICATION}-seen-changelog"
+        for number in range(PARTITIONS):
+            partition = world.log.broker.log.partition(topic, number)
+            assert partition is not None
+            end = partition.end
+            world.faults.truncate(topic, number, end // 2)
+            world.grow(topic, number, end)
+        machine.start()
+        world.settle()
+        world.verify_stores("after truncation")
+
+
+def test_a_broker_that_cannot_be_resolved_does_not_end_a_restore() -> None:
+    with calm_world(exactly_once=True, machines=1) as world:
+        (machine,) = world.machines
+        machine.start()
+        world.write(40)
+        world.settle()
+        machine.close()
+        world.disks.wipe(machine.root)
+        machine.start()
+        assert machine.life is not None
+        heard = Instance(world, 1)  # only the restore consumer hears of it
+        heard.forced = {"consume error": KafkaError._RESOLVE}
+        machine.life.supplier.consumers[-2].machine = heard
+        world.settle()
+        assert not heard.forced
+        world.verify()
+
+
+@pytest.mark.parametrize("exactly_once", [True, False])
+def test_the_oracle_notices(exactly_once: bool) -> None:
+    """A run without faults is right, and one record more in the input is missing in the results."""
+    with calm_world(exactly_once=exactly_once, machines=2) as world:
+        for machine in world.machines:
+            machine.start()
+        world.write(30)
+        world.settle()
+        world.verify()
+        world.records.append(("k0", "99"))
+        with pytest.raises(AssertionError, match="wrong results"):
+            world.verify()
+        assert oracle.FORWARDED in world.log.broker.log.topics
