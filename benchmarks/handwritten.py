@@ -1,8 +1,8 @@
 """The loops that a careful engineer would write by hand, over the same clients and with the same promises.
 
-They consume batches, decode with orjson, keep counts in RocksDB (raw mode, one write batch a commit) with a changelog,
-and commit at the same interval as streamlet. What they leave out is what a library adds: error handlers, restoring,
-rebalances, timestamps of results.
+They consume batches, decode with orjson, keep counts in RocksDB (raw mode) with a changelog, written through or held
+back until the commit, and commit at the same interval as streamlet. What they leave out is what a library adds: error
+handlers, restoring, rebalances, timestamps of results.
 """
 
 from __future__ import annotations
@@ -141,20 +141,42 @@ def stateless(job: Job, directory: Path) -> Used:
 
 
 def count(job: Job, directory: Path) -> Used:
-    """Count by key, or by key and window of time; each count is sent on if the job says so.
-
-    What has changed goes to the changelog and to RocksDB with the commit, once for each key.
-    """
+    """Count by key, or by key and window of time; each count is sent on if the job says so."""
     loop = Loop(job)
     store = Rdict(str(directory / "counts"), Options(raw_mode=True))
-    produce, output, changelog, emit = loop.produce, job.output, f"{job.application}-changelog", job.emits
-    pack, unpack, loads, windowed, pack_window = (
-        _COUNT.pack,
-        _COUNT.unpack,
-        orjson.loads,
-        job.kind == "windows",
-        _WINDOW.pack,
-    )
+    used = (_count_buffered if job.buffers else _count_through)(loop, store)
+    store.close()
+    return used
+
+
+def _count_through(loop: Loop, store: Rdict) -> Used:
+    """Each update goes to RocksDB and to the changelog as it happens."""
+    job, produce = loop.job, loop.produce
+    output, changelog, emit, windowed = job.output, f"{job.application}-changelog", job.emits, job.kind == "windows"
+    pack, unpack, loads, pack_window = _COUNT.pack, _COUNT.unpack, orjson.loads, _WINDOW.pack
+
+    def process(messages: Sequence[Any]) -> None:
+        for message in messages:
+            key = message.key()
+            loads(message.value())
+            if windowed:
+                timestamp = message.timestamp()[1]
+                key += pack_window(timestamp - timestamp % WINDOW_MS, 0)
+            stored = store.get(key)
+            counted = pack(1 if stored is None else unpack(stored)[0] + 1)
+            store.put(key, counted)
+            produce(changelog, counted, key)
+            if emit:
+                produce(output, counted, key)
+
+    return loop.run(process)
+
+
+def _count_buffered(loop: Loop, store: Rdict) -> Used:
+    """What has changed goes to the changelog and to RocksDB with the commit, once for each key."""
+    job, produce = loop.job, loop.produce
+    output, changelog, emit, windowed = job.output, f"{job.application}-changelog", job.emits, job.kind == "windows"
+    pack, unpack, loads, pack_window = _COUNT.pack, _COUNT.unpack, orjson.loads, _WINDOW.pack
     changed: dict[bytes, int] = {}
     packed: dict[bytes, bytes] = {}
 
@@ -186,6 +208,4 @@ def count(job: Job, directory: Path) -> Used:
         changed.clear()
         packed.clear()
 
-    used = loop.run(process, commit, committed)
-    store.close()
-    return used
+    return loop.run(process, commit, committed)

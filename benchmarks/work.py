@@ -22,6 +22,8 @@ class Job:
         output: Topic for the results.
         records: How many the input has.
         emits: Whether counts are sent on.
+        buffers: Whether the hand-written loop holds changes back until the commit, as streamlet does, or writes each
+            update to its state and changelog, as most are written.
         commit_ms: Commit interval.
     """
 
@@ -33,6 +35,7 @@ class Job:
     output: str
     records: int
     emits: bool
+    buffers: bool
     commit_ms: int
 
 
@@ -46,6 +49,7 @@ class Work:
         keys: How many different ones there are.
         target: The least ratio to the hand-written loop that is to be reached; None: none was set.
         emits: See `Job`.
+        buffers: See `Job`.
     """
 
     name: str
@@ -53,17 +57,22 @@ class Work:
     keys: int
     target: float | None
     emits: bool = True
+    buffers: bool = False
 
     def job(self, servers: str, *, application: str, input: str, output: str, exactly_once: bool, records: int) -> Job:
         """Return one to be done."""
         commit_ms = EXACTLY_ONCE_COMMIT_MS if exactly_once else AT_LEAST_ONCE_COMMIT_MS
-        return Job(self.kind, servers, exactly_once, application, input, output, records, self.emits, commit_ms)
+        return Job(
+            self.kind, servers, exactly_once, application, input, output, records, self.emits, self.buffers, commit_ms
+        )
 
 
 WORKS = (
     Work("stateless", "stateless", 1_000, 0.70),
     Work("count, 1 k keys", "count", 1_000, 0.60, emits=False),
     Work("count, 100 k keys", "count", 100_000, 0.60, emits=False),
+    Work("count, 1 k keys, by hand buffered", "count", 1_000, None, emits=False, buffers=True),
+    Work("count, 100 k keys, by hand buffered", "count", 100_000, None, emits=False, buffers=True),
     Work("count, 1 k keys, emitted", "count", 1_000, 0.60),
-    Work("windowed count, 1 k keys, emitted", "windows", 1_000, None),
+    Work("windowed count, 1 k keys, emitted", "windows", 1_000, 0.60),
 )
