@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 
 from attrs import define, field, frozen
@@ -53,6 +53,8 @@ class ActiveTask:
         assigned: Whether the consumer reads its partitions.
         paused: Partitions that have enough waiting.
         uncommitted: Whether anything happened since the last commit.
+        topic_ids: Identities of its changelog topics when it was restored: a topic that is deleted and made again while
+            it runs does not hold its state.
         attempts_since: When the first of a row of failures to make it ready was (monotonic s); None if there was none.
     """
 
@@ -71,6 +73,7 @@ class ActiveTask:
     assigned: bool = False
     paused: set[Place] = field(factory=set)
     uncommitted: bool = False
+    topic_ids: Mapping[str, str] = field(factory=dict)
     attempts_since: float | None = None
 
     @property

@@ -6,7 +6,7 @@ committed: after a crash between any two steps, restoring goes on from the store
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from attrs import evolve
 
@@ -29,7 +29,6 @@ class Commit:
         outputs: The thread's producers.
         consumer: The member of the group on whose behalf offsets are committed.
         application_id: Names the changelog topics.
-        topic_ids: Identities of the changelog topics, kept beside the positions.
         clock: Of the application.
         hooks: Fault points of tests.
         refresh: Commit also where nothing happened: all offsets again, so that they do not expire, and all positions,
@@ -43,7 +42,6 @@ class Commit:
         consumer: Consumer,
         *,
         application_id: str,
-        topic_ids: Mapping[str, str],
         clock: Clock,
         hooks: Hooks,
         refresh: bool = False,
@@ -53,7 +51,6 @@ class Commit:
         self._outputs = outputs
         self._consumer = consumer
         self._application_id = application_id
-        self._topic_ids = topic_ids
         self._clock = clock
         self._hooks = hooks
         self._offsets: dict[ActiveTask, dict[Place, TaskOffset]] = {}
@@ -106,7 +103,7 @@ class Commit:
             positions = self._refreshed(task, now) if self._refresh else {}
             for store, place in self._changed[task]:
                 end = self._outputs.delivered[place]
-                positions[store] = Position(end.offset + 1, end.leader_epoch, self._topic_ids.get(place[0]), now)
+                positions[store] = Position(end.offset + 1, end.leader_epoch, task.topic_ids.get(place[0]), now)
             task.state.commit(positions)
 
     def _refreshed(self, task: ActiveTask, now: int) -> dict[str, Position]:

@@ -59,7 +59,6 @@ class AppContext:
         sub_topologies: By number.
         layout: The topology over the topics there are; replaced as a whole when those change.
         plan: The tasks; replaced as a whole.
-        topic_ids: Identities of the changelog topics.
         changelog_configs: Their configs.
         starts: Where to begin reading the partitions of the tasks topic: what is older than this start does not
             concern it.
@@ -82,7 +81,6 @@ class AppContext:
     client_id: str
     layout: Layout
     plan: TaskPlan
-    topic_ids: Mapping[str, str]
     changelog_configs: Mapping[str, Mapping[str, str]]
     starts: Mapping[int, int]
     on_shutdown_request: Callable[[str], None]

@@ -102,7 +102,6 @@ class Preparation:
             client_id=self._client_id,
             layout=layout,
             plan=plan,
-            topic_ids=admin.topic_ids(layout.changelogs),
             changelog_configs=admin.configs(layout.changelogs),
             starts={partition: offset for (_, partition), offset in starts.items()},
             on_shutdown_request=self._on_shutdown_request,
@@ -139,7 +138,6 @@ class Preparation:
             if layout.sources != app.layout.sources:
                 _log.info("source topics have changed: %s", {k: dict(v) for k, v in layout.sources.items()})
                 prepare(layout, existing, self._admin, self._config)
-                app.topic_ids = self._admin.topic_ids(layout.changelogs)
                 app.changelog_configs = self._admin.configs(layout.changelogs)
             plan = self._agree(layout.tasks)
             if plan != app.plan or layout.sources != app.layout.sources:

@@ -11,11 +11,11 @@ from attrs import define
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streamlet.clients.supplier import Consumer, Message
-from streamlet.errors import StateStoreError
+from streamlet.errors import StateStoreError, StreamsError
 from streamlet.metrics import Sensor
 from streamlet.runtime.active import ActiveTask
 from streamlet.runtime.failures import error_of, is_busy
-from streamlet.runtime.internal_topics import Admin
+from streamlet.runtime.internal_topics import Admin, LogBusyError
 from streamlet.runtime.places import Place
 from streamlet.state import ChangelogRecord, Position
 from streamlet.time import Clock
@@ -98,7 +98,6 @@ class Restorer:
         consumer: Outside of the group, told of partitions' ends, failing where an offset does not exist.
         admin: For the targets.
         application_id: Names the changelogs.
-        topic_ids: Identities of the changelog topics.
         configs: Configs of the changelog topics, for ``delete.retention.ms``.
         clock: Of the application.
         sensor: Told what was restored.
@@ -111,7 +110,6 @@ class Restorer:
         admin: Admin,
         *,
         application_id: str,
-        topic_ids: Mapping[str, str],
         configs: Mapping[str, Mapping[str, str]],
         clock: Clock,
         sensor: Sensor,
@@ -120,7 +118,6 @@ class Restorer:
         self._consumer = consumer
         self._admin = admin
         self._application_id = application_id
-        self._topic_ids = topic_ids
         self._configs = configs
         self._clock = clock
         self._sensor = sensor
@@ -149,6 +146,10 @@ class Restorer:
             for store in task.sub_topology.stores
             if store.logging
         }
+        # Asked each time: offsets and epochs look alike in a topic that was deleted and made again.
+        topic_ids = self._topic_ids(dict.fromkeys(topic for topic, _ in places))
+        for task in tasks:
+            task.topic_ids = topic_ids
         # The end that uncommitted records have: a predecessor's transaction may be decided, but not yet marked as such.
         ends = self._admin.ends_now(places)
         begins = self._admin.offsets_now(places, end=False)
@@ -164,11 +165,17 @@ class Restorer:
         busy = {restore.task for restore in self._restores.values()}
         return [task for task in tasks if task not in busy]
 
+    def _topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        try:
+            return self._admin.topic_ids(topics)
+        except StreamsError as error:  # of a topic that is new not every broker knows yet
+            raise LogBusyError(str(error)) from error
+
     def _plan(self, place: Place, task: ActiveTask, store: str, begin: int, end: int) -> StoreRestore:
         now = self._clock.wall_ms()
         position = task.state.position(store)
         if position is not None:
-            why = self._unfit(position, place, begin, end, now)
+            why = self._unfit(position, task, place, begin, end, now)
             if why is None:
                 return StoreRestore(
                     task,
@@ -184,8 +191,10 @@ class Restorer:
         task.state.wipe(store)
         return StoreRestore(task, store, place, begin, None, end, now, begin)
 
-    def _unfit(self, position: Position, place: Place, begin: int, end: int, now: int) -> str | None:
-        topic_id = self._topic_ids.get(place[0])
+    def _unfit(
+        self, position: Position, task: ActiveTask, place: Place, begin: int, end: int, now: int
+    ) -> str | None:
+        topic_id = task.topic_ids.get(place[0])
         if position.topic_id is not None and topic_id is not None and position.topic_id != topic_id:
             return "the topic was deleted and made again"
         if position.offset > end:
@@ -322,7 +331,7 @@ class Restorer:
 
     def _position(self, restore: StoreRestore, *, done: bool) -> Position:
         at = self._clock.wall_ms() if done else restore.based_at
-        return Position(restore.next, restore.epoch, self._topic_ids.get(restore.place[0]), at)
+        return Position(restore.next, restore.epoch, restore.task.topic_ids.get(restore.place[0]), at)
 
     def _note_position(self, restore: StoreRestore, *, done: bool) -> None:
         restore.task.state.restore(restore.store, (), self._position(restore, done=done))

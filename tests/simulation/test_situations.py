@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from confluent_kafka import KafkaError
+from confluent_kafka.admin import NewPartitions
 
 from tests.simulation import oracle
 from tests.simulation.world import APPLICATION, PARTITIONS, Instance, Rates, World
@@ -26,8 +27,7 @@ def calm_world(*, exactly_once: bool, machines: int) -> Iterator[World]:
 
 
 def owned(machine: Instance) -> int:
-    assert machine.thread is not None
-    return len(machine.thread.task_ids)
+    return len(machine.tasks)
 
 
 def test_records_fetched_beside_a_commit_that_a_rebalance_refuses_are_processed() -> None:
@@ -73,7 +73,7 @@ def test_two_failures_far_apart_are_no_row_of_them() -> None:
 
 
 def test_a_changelog_truncated_and_grown_to_the_same_end_is_read_anew() -> None:
-    with calm_world(exactly_once=True, machines=1) as world:
+    with calm_world(exactly_once=False, machines=1) as world:
         (machine,) = world.machines
         machine.start()
         world.write(40)
@@ -122,3 +122,32 @@ def test_the_oracle_notices(exactly_once: bool) -> None:
         with pytest.raises(AssertionError, match="wrong results"):
             world.verify()
         assert oracle.FORWARDED in world.log.broker.log.topics
+
+
+def test_a_changelog_made_again_beside_a_running_instance_is_noticed() -> None:
+    """The instance that takes the task over has known the topic from its own start on."""
+    with calm_world(exactly_once=True, machines=2) as world:
+        first, second = world.machines
+        first.start()
+        world.write(40)
+        for _ in range(30):
+            first.step()
+        second.start()
+        for _ in range(30):
+            first.step()
+            second.step()
+        assert {"2_0", "2_1"} <= {str(task) for task in second.tasks}
+        topic = f"{APPLICATION}-cycles-changelog"
+        partitions = world.log.broker.log.topics[topic].partitions
+        ends = [partition.end for partition in partitions]
+        world.admin.delete_topics([topic])[topic].result()
+        world.log.producer({}).list_topics(topic)
+        world.admin.create_partitions([NewPartitions(topic, PARTITIONS)])[topic].result()
+        for number, end in enumerate(ends):
+            world.grow(topic, number, end)
+        second.close()
+        world.machines = [first]
+        world.settle()
+        assert first.thread is not None
+        for number in range(PARTITIONS):
+            assert first.thread.stores()["cycles", number] == world.changelog("cycles", number)

@@ -153,6 +153,11 @@ class Instance(Hooks, Sensor):
         finally:
             self.busy = False
 
+    @property
+    def tasks(self) -> tuple[Any, ...]:
+        """What it owns."""
+        return () if self.thread is None else self.thread.task_ids
+
     def close(self) -> None:
         """Close as a process does that is asked to."""
         assert self.thread is not None and self.life is not None
@@ -532,7 +537,7 @@ class World:
                 continue
             for (store, number), data in machine.thread.stores().items():
                 seen.add((store, number))
-                wanted = self._changelog(store, number)
+                wanted = self.changelog(store, number)
                 if data != wanted:
                     raise self.failure(
                         f"{when}: store {store}[{number}] of machine {machine.number} holds {data}, its changelog says {wanted}"
@@ -541,7 +546,8 @@ class World:
         if missing:
             raise self.failure(f"{when}: nobody has {missing}")
 
-    def _changelog(self, store: str, number: int) -> dict[bytes, bytes]:
+    def changelog(self, store: str, number: int) -> dict[bytes, bytes]:
+        """What a store must hold."""
         data: dict[bytes, bytes] = {}
         for message in self._messages(f"{APPLICATION}-{store}-changelog", number):
             if message.value() is None:

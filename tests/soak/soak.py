@@ -263,7 +263,7 @@ class Soak:
     def _await_results(self) -> None:
         """Wait until there are as many results as there must be, or nothing more comes."""
         began = time.monotonic()
-        ends = {topic: 0 for topic in OUTPUTS}
+        ends = dict.fromkeys(OUTPUTS, 0)
         readers = {topic: self._reader(topic) for topic in OUTPUTS}
         self.report.written = self._count_input()
         try:
