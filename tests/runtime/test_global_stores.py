@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Never
+
 import pytest
-from typing_extensions import Never
 
 from streamlet import serdes
 from streamlet.dsl.builder import StreamsBuilder
@@ -15,7 +16,7 @@ from streamlet.runtime.streams import KafkaStreams
 from streamlet.state import Stores
 from streamlet.topic import Topic
 from streamlet.topology import Topology
-from tests.runtime.harness import NOW, LogUnderTest, Recorder, eventually, running
+from tests.runtime.harness import LogUnderTest, Recorder, eventually, running
 
 
 def named_flights(log: LogUnderTest, *, in_memory: bool = False) -> Topology:

@@ -173,7 +173,7 @@ def test_a_global_store_is_nobodys_to_connect_or_to_follow() -> None:
     builder.global_table(RIGHT, store="names")
     builder.stream(LEFT).to(OUT)
     topology = builder.build()
-    topology.add_processor("reader", Nothing, "KSTREAM-SOURCE-0000000003")
+    topology.add_processor("reader", Nothing, "KSTREAM-SOURCE-0000000002")
     with pytest.raises(TopologyError, match="is global"):
         topology.connect_processor_and_state_stores("reader", "names")
     with pytest.raises(TopologyError, match="fills a global store"):
