@@ -204,7 +204,7 @@ def _written(driver: ListeningDriver, plan: Plan, names: set[str]) -> list[Recor
     written = []
     for topic, key, value, timestamp in driver.written:
         name = _plain(topic)
-        wanted = next((wanted for wanted in names if wanted == name or wanted.endswith(f"-{name}")), None)
+        wanted = name if name in names else next((other for other in names if other.endswith(f"-{name}")), None)
         if topic.startswith(f"{_APPLICATION}-") and _INTERNAL.search(topic) and wanted is None:
             continue
         written.append(
