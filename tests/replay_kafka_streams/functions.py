@@ -421,6 +421,12 @@ def _self_join(_functions: Functions) -> Table:
     return {"joiner": lambda left, right: f"{java(left)}{java(right)}"}
 
 
+def _stream_join(functions: Functions) -> Table:
+    """Those that are about stores add numbers."""
+    sums = functions.method.startswith(("shouldJoinWithDslStoreSuppliers", "shouldJoinWithNonTimestampedStore"))
+    return {"joiner": lambda left, right: left + right} if sums else {}
+
+
 _CLASSES: Mapping[str, Callable[[Functions], Table]] = {
     "StreamStreamJoinIntegrationTest": _integration_join,
     "RelaxedNullKeyRequirementJoinTest": _relaxed,
@@ -456,6 +462,7 @@ _CLASSES: Mapping[str, Callable[[Functions], Table]] = {
     "KTableTransformValuesTest": _table_transform,
     "TestTopicsTest": _swap,
     "KStreamKStreamSelfJoinTest": _self_join,
+    "KStreamKStreamJoinTest": _stream_join,
 }
 
 _COUNTING = {"SuppressScenarioTest"}

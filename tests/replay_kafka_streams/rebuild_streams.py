@@ -79,6 +79,8 @@ def _twins(plan: Plan, node: TextNode) -> list[int]:
     joining = [child for child in plan.graph.children(node) if child.operator == "KSTREAM-WINDOWED"]
     if node.index is None or not joining or joining[0].index is None:
         return []
+    if len(joining) == 1 and all(after.operator != "KSTREAM-MERGE" for after in plan.graph.children(joining[0])):
+        return []  # joined with another stream
     gap = node.index + 1
     return [gap] if gap not in plan.numbers and gap < min(child.index or 0 for child in joining) else []
 
