@@ -129,9 +129,11 @@ def test_a_changelog_made_again_beside_a_running_instance_is_noticed() -> None:
     with calm_world(exactly_once=True, machines=2) as world:
         first, second = world.machines
         first.start()
-        world.write(40)
+        world.write(43)
         for _ in range(30):
             first.step()
+        assert first.thread is not None
+        assert all(first.thread.stores()["cycles", number] for number in range(PARTITIONS))
         second.start()
         for _ in range(30):
             first.step()
@@ -148,6 +150,5 @@ def test_a_changelog_made_again_beside_a_running_instance_is_noticed() -> None:
         second.close()
         world.machines = [first]
         world.settle()
-        assert first.thread is not None
         for number in range(PARTITIONS):
             assert first.thread.stores()["cycles", number] == world.changelog("cycles", number)
