@@ -191,9 +191,7 @@ class Restorer:
         task.state.wipe(store)
         return StoreRestore(task, store, place, begin, None, end, now, begin)
 
-    def _unfit(
-        self, position: Position, task: ActiveTask, place: Place, begin: int, end: int, now: int
-    ) -> str | None:
+    def _unfit(self, position: Position, task: ActiveTask, place: Place, begin: int, end: int, now: int) -> str | None:
         topic_id = task.topic_ids.get(place[0])
         if position.topic_id is not None and topic_id is not None and position.topic_id != topic_id:
             return "the topic was deleted and made again"

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation.world import ScheduleError, run
@@ -40,17 +41,17 @@ def main() -> int:
             {**os.environ, "PYTHONHASHSEED": "0"},
         )
     logging.basicConfig(level=logging.INFO if arguments.verbose else logging.CRITICAL, stream=sys.stdout)
-    seeds = [arguments.seed] if arguments.seed is not None else range(arguments.first, arguments.first + arguments.schedules)
-    guarantees = [arguments.guarantee] if arguments.guarantee else GUARANTEES
+    guarantees = [arguments.guarantee] if arguments.guarantee else list(GUARANTEES)
     if arguments.seed is not None:
         tasks = [(arguments.seed, guarantee, arguments.verbose) for guarantee in guarantees]
     else:
+        seeds = range(arguments.first, arguments.first + arguments.schedules)
         tasks = [(seed, guarantees[seed % len(guarantees)], arguments.verbose) for seed in seeds]
     began = time.monotonic()
     faults: Counter[str] = Counter()
     failed: list[str] = []
     if len(tasks) < 4 or arguments.workers < 2:
-        outcomes = map(attempt, tasks)
+        outcomes: Iterable[tuple[Counter[str], str | None]] = map(attempt, tasks)
         pool = None
     else:
         pool = ProcessPoolExecutor(arguments.workers)

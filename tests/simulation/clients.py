@@ -9,9 +9,11 @@ from typing import Any, Protocol
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import ListOffsetsResultInfo
 
-from streamlet.clients.embedded import Consumer, EmbeddedSupplier, Producer
+from streamlet.clients.embedded import EmbeddedSupplier
+from streamlet.clients.embedded.consumer import Consumer
 from streamlet.clients.embedded.message import ErrorMessage
 from streamlet.clients.embedded.message import Message as LogMessage
+from streamlet.clients.embedded.producer import Producer
 
 
 class Machine(Protocol):

@@ -33,29 +33,30 @@ def bucket_of(word: str) -> str:
     return f"b{int(word[1:]) % BUCKETS}"
 
 
-def topology(words: int = WORDS) -> Topology:
+def topology(words: int = WORDS, prefix: str = "") -> Topology:
     """Forwards; counts keys; counts words behind a repartition topic, and the counts of words behind another.
 
     Args:
         words: How many different ones there are.
+        prefix: Of the names of topics.
     """
     builder = StreamsBuilder()
-    lines = builder.stream(Topic(INPUT, serdes.string, serdes.string))
-    lines.to(Topic(FORWARDED, serdes.string, serdes.string))
+    lines = builder.stream(Topic(prefix + INPUT, serdes.string, serdes.string))
+    lines.to(Topic(prefix + FORWARDED, serdes.string, serdes.string))
     lines.group_by_key(key_serde=serdes.string, value_serde=serdes.string).count(store="seen").to_stream().to(
-        Topic("seen", serdes.string, serdes.int64)
+        Topic(prefix + "seen", serdes.string, serdes.int64)
     )
     counts = lines.group_by(
         lambda _, value: word_of(value, words), key_serde=serdes.string, value_serde=serdes.string
     ).count(store="words")
-    counts.to_stream().to(Topic("words", serdes.string, serdes.int64))
-    counts.to_stream().group_by(
-        lambda word, _: bucket_of(word), key_serde=serdes.string, value_serde=serdes.int64
+    counts.to_stream().to(Topic(prefix + "words", serdes.string, serdes.int64))
+    counts.to_stream().map_values(str).group_by(
+        lambda word, _: bucket_of(word), key_serde=serdes.string, value_serde=serdes.string
     ).aggregate(
         lambda: 0,
         lambda _key, _value, total: None if total == CYCLE else total + 1,
         store=Materialized("cycles", value_serde=serdes.int64),
-    ).to_stream().to(Topic("cycles", serdes.string, serdes.int64))
+    ).to_stream().to(Topic(prefix + "cycles", serdes.string, serdes.int64))
     return builder.build()
 
 
@@ -97,13 +98,14 @@ def _cycle(nth: int) -> int | None:
     return place or None
 
 
-def read(messages: Sequence[Any]) -> dict[str, list[Any]]:
-    """Values by key, in their order: text of the forwarded, numbers of the others."""
+def read(messages: Sequence[Any], *, text: bool) -> dict[str, list[Any]]:
+    """Values by key, in their order: `text`, or numbers."""
     found: dict[str, list[Any]] = defaultdict(list)
     for message in messages:
         value = message.value()
-        number = None if value is None else struct.unpack(">q", value)[0] if message.topic() != FORWARDED else value.decode()
-        found[message.key().decode()].append(number)
+        if value is not None:
+            value = value.decode() if text else struct.unpack(">q", value)[0]
+        found[message.key().decode()].append(value)
     return found
 
 

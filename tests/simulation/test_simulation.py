@@ -1,4 +1,4 @@
-"""Schedules with faults at every client call: nothing lost, nothing invented. A failure names the seed that repeats it."""
+"""Schedules with faults at every client call: nothing lost, nothing invented. A failure names its seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Minutes of load and random kills on three brokers: ``python -m tests.soak --minutes 10 --guarantee exactly_once_v2``."""
+"""Minutes of load and random kills on three brokers: ``python -m tests.soak --minutes 10 --seed 7``."""
 
 from __future__ import annotations
 

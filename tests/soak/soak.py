@@ -97,7 +97,8 @@ class Instance:
 class Load:
     """Writes records to the input, at a steady rate, until it is stopped."""
 
-    def __init__(self, servers: str, seed: int, rate: float) -> None:
+    def __init__(self, servers: str, topic: str, seed: int, rate: float) -> None:
+        self._topic = topic
         self._random = random.Random(seed)
         self._producer = Producer(
             {
@@ -128,7 +129,7 @@ class Load:
         while not self._stop.wait(0.05):
             for _ in range(max(1, int(self._rate * 0.05))):
                 key = self._random.randrange(KEYS)
-                self._producer.produce(oracle.INPUT, str(self.written), f"k{key}", key % PARTITIONS)
+                self._producer.produce(self._topic, str(self.written), f"k{key}", key % PARTITIONS)
                 self.written += 1
             self._producer.poll(0)
 
@@ -144,6 +145,7 @@ class Soak:
         kills: How many processes are killed in that time.
         instances: How many there are.
         rate: Records a second.
+        prefix: Of its topics on the cluster.
         say: Told how it goes.
     """
 
@@ -157,6 +159,7 @@ class Soak:
         kills: int,
         instances: int = 3,
         rate: float = 200.0,
+        prefix: str = "",
         say: Callable[[str], None] = print,
     ) -> None:
         self._cluster = cluster
@@ -177,11 +180,10 @@ class Soak:
             "consumer.heartbeat.interval.ms": 500,
             "producer.transaction.timeout.ms": 5000,
         }
-        if guarantee == "at_least_once":
-            config["producer.acks"] = "all"
-        order = {"config": config, "words": WORDS}
+        order = {"config": config, "words": WORDS, "prefix": prefix}
+        self._prefix = prefix
         self._instances = [Instance(number, self.directory, order) for number in range(instances)]
-        self._load = Load(cluster.bootstrap_servers, seed, rate)
+        self._load = Load(cluster.bootstrap_servers, prefix + oracle.INPUT, seed, rate)
         self.report = Report()
 
     def run(self) -> Report:
@@ -191,7 +193,7 @@ class Soak:
             SoakError: See there.
         """
         for topic in (oracle.INPUT, *OUTPUTS):
-            self._cluster.create_topic(topic, PARTITIONS)
+            self._cluster.create_topic(self._prefix + topic, PARTITIONS)
         try:
             for instance in self._instances:
                 instance.start()
@@ -290,7 +292,7 @@ class Soak:
                 "log_level": 2,
             }
         )
-        consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
+        consumer.assign([TopicPartition(self._prefix + topic, number, 0) for number in range(PARTITIONS)])
         return consumer
 
     def _count_input(self) -> int:
@@ -311,7 +313,7 @@ class Soak:
                     if error is None:
                         found.append(message)
                     elif error.code() == KafkaError._PARTITION_EOF:
-                        ended.add(message.partition())
+                        ended.add(message.partition() or 0)
             return found
         finally:
             consumer.close()
@@ -319,7 +321,7 @@ class Soak:
     def _compare(self) -> None:
         records = [(m.key().decode(), m.value().decode()) for m in self._read(oracle.INPUT)]
         messages = {topic: self._read(topic) for topic in OUTPUTS}
-        found = {topic: oracle.read(read) for topic, read in messages.items()}
+        found = {topic: oracle.read(read, text=topic == oracle.FORWARDED) for topic, read in messages.items()}
         self.report.outputs = {topic: len(read) for topic, read in messages.items()}
         compare = oracle.compare_exactly if self._guarantee == "exactly_once_v2" else oracle.compare_least
         wrong = compare(oracle.expected(records, WORDS), found, set())
