@@ -24,7 +24,8 @@ def check_name(name: str, what: str) -> str:
     """
     if not isinstance(name, str) or not _LEGAL_NAME.fullmatch(name) or name in {".", ".."}:
         raise TopologyError(
-            f"{what} {name!r} is not a legal name: use 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-', not '.' or '..'"
+            f"{what} {name!r} is not a legal name: use 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-', "
+            "but not '.' or '..'"
         )
     return name
 
