@@ -163,6 +163,12 @@ class FaultyTransactional:
             )  # fmt: skip
             self.inner._fail(KafkaError(code, "simulated", False, False, True))
 
+    def _maybe_refuse(self) -> None:
+        """A record was refused, for once: the batch is replayed record by record, and all of it is taken then."""
+        if self.inner._state == "InTransaction" and self._pending is None and self.machine.chance("record refused"):
+            code = self.machine.pick([KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.UNKNOWN_TOPIC_OR_PART])
+            self.inner._fail(KafkaError(code, "simulated", False, False, True))
+
     def _conflict(self, name: str) -> None:
         if self._pending is not None and self._pending != name:
             _raise(KafkaError._CONFLICT, f"{name} while {self._pending} is under way", retriable=True)
@@ -207,6 +213,7 @@ class FaultyTransactional:
     def commit_transaction(self, timeout: float = -1) -> None:
         self._maybe_fence()
         self._maybe_fail()
+        self._maybe_refuse()
 
         def commit() -> None:
             self.inner.commit_transaction()
@@ -271,9 +278,11 @@ class FaultyPlain:
         self.machine.call("producer.produce")
         if self.machine.chance("queue full"):
             raise BufferError("simulated: queue full")
-        if self.machine.chance("not delivered"):
+        refused = self.machine.chance("record refused")
+        if refused or self.machine.chance("not delivered"):
             report = callback or self.inner._on_delivery
-            error = KafkaError(KafkaError._MSG_TIMED_OUT, "simulated")
+            code = KafkaError.MSG_SIZE_TOO_LARGE if refused else KafkaError._MSG_TIMED_OUT
+            error = KafkaError(code, "simulated")
             if self.machine.pick([True, False]):
                 self.inner.produce(topic, value, key, partition, lambda *_: None, *rest, **kwargs)
             message = LogMessage(topic, max(partition, 0), None, key, value, 1, None, 1, None)

@@ -71,6 +71,11 @@ class Stepped(StreamThread):
         )
 
     @property
+    def careful(self) -> bool:
+        """Whether it replays record by record."""
+        return self._careful.active
+
+    @property
     def failing(self) -> bool:
         """Whether the log has refused something that it has not taken since."""
         return self._failing_since is not None
@@ -107,7 +112,7 @@ class Rates:
         return cls(level, level / 20, crash, chance.choice([0.0, 0.02, 0.1]))
 
 
-_PER_RECORD = frozenset({"queue full", "not delivered", "abortable"})
+_PER_RECORD = frozenset({"queue full", "not delivered", "abortable", "record refused"})
 _ALWAYS = frozenset({"sent before the purge", "system error"})
 
 
@@ -225,6 +230,8 @@ class Instance(Hooks, Sensor):
     def chance(self, what: str) -> bool:
         if what in self.forced:
             return True
+        if what == "record refused" and (self.thread is None or self.thread.careful):
+            return False  # a record that is refused again is at fault, and ends the application
         rate = 0.5 if what in _ALWAYS else self.world.rates.record if what in _PER_RECORD else self.world.rates.call
         if self.world.happens(rate):
             self.world.note(what)
