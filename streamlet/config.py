@@ -79,6 +79,35 @@ def _choice(*choices: str) -> Callable[[str, object], str]:
     return parse
 
 
+OPTIMIZATIONS = frozenset({"single.store.self.join"})
+OPTIMIZATION_KEY = "topology.optimization"
+
+
+def optimizations(key: str, value: object) -> frozenset[str]:
+    """Return the names of the optimisations that ``topology.optimization`` asks for.
+
+    Raises:
+        ConfigError: If it is not ``none``, ``all``, or some of the names with commas between them.
+    """
+    if isinstance(value, str):
+        names = frozenset(name.strip() for name in value.split(","))
+    elif isinstance(value, list | tuple | set | frozenset):
+        names = frozenset(map(str, value))
+    else:
+        raise ConfigError(f"{key} must be a string, not {value!r}")
+    if names in ({"none"}, set()):
+        return frozenset()
+    if names == {"all"}:
+        return OPTIMIZATIONS
+    unknown = names - OPTIMIZATIONS
+    if unknown:
+        raise ConfigError(
+            f"{key}: {', '.join(map(repr, sorted(unknown)))} is not supported; it is 'none', 'all', or some of "
+            f"{', '.join(sorted(OPTIMIZATIONS))}"
+        )
+    return names
+
+
 def _callable(key: str, value: object) -> Callable[..., Any]:
     if not callable(value):
         raise ConfigError(f"{key} must be a function or an object that can be called, not {value!r}")
@@ -188,6 +217,12 @@ class StreamsConfig:
     )
     dead_letter_queue_topic: str | None = _setting(
         "errors.dead.letter.queue.topic.name", _text, None, doc="Where records go that a handler lets pass (KIP-1034)."
+    )
+    topology_optimization: frozenset[str] = _setting(
+        OPTIMIZATION_KEY,
+        optimizations,
+        frozenset(),
+        doc="'none', 'single.store.self.join' or 'all' there are. builder.build(config) makes them, start checks it.",
     )
     group_protocol: str = _setting(
         "group.protocol",
@@ -337,7 +372,6 @@ _NOT_SUPPORTED = {
     "rocksdb.config.setter": "one memory bound covers all stores: state.memory.max.bytes",
     "statestore.cache.max.bytes": "record caches are not there; changes are emitted one by one",
     "task.assignor.class": "tasks are placed by the group's assignor",
-    "topology.optimization": None,
     "upgrade.from": "there is no older version to upgrade from",
     "window.size.ms": "windowed serdes take their size in code",
     "windowed.inner.class.serde": "windowed serdes take their inner serde in code",

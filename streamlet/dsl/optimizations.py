@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from streamlet.errors import ConfigError
-
-OPTIMIZATIONS = frozenset({"single.store.self.join"})
-_KEY = "topology.optimization"
+from streamlet import config as keys
 
 
 def optimizations(config: Mapping[str, Any]) -> frozenset[str]:
@@ -17,16 +14,4 @@ def optimizations(config: Mapping[str, Any]) -> frozenset[str]:
     Raises:
         ConfigError: If a name is unknown.
     """
-    given = config.get(_KEY) or "none"
-    names = frozenset(name.strip() for name in given.split(",")) if isinstance(given, str) else frozenset(given)
-    if names == {"none"}:
-        return frozenset()
-    if names == {"all"}:
-        return OPTIMIZATIONS
-    unknown = names - OPTIMIZATIONS
-    if unknown:
-        raise ConfigError(
-            f"{_KEY}: {', '.join(sorted(unknown))} is not known; it is 'none', 'all', or some of "
-            f"{', '.join(sorted(OPTIMIZATIONS))}"
-        )
-    return names
+    return keys.optimizations(keys.OPTIMIZATION_KEY, config.get(keys.OPTIMIZATION_KEY) or "none")

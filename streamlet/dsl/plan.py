@@ -194,6 +194,7 @@ class Plan:
         writer.finish()
         for sources in self._copartitioned:
             writer.topology.copartition(writer.outputs(sources))
+        writer.topology.optimizations = optimizations
         return writer.topology
 
 

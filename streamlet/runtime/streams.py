@@ -102,6 +102,12 @@ class KafkaStreams:
         if not topology.sub_topologies:
             raise TopologyError("the topology is empty: it reads no topic")
         self.config = config if isinstance(config, StreamsConfig) else StreamsConfig.parse(config)
+        missing = self.config.topology_optimization - topology.optimizations
+        if missing:
+            raise ConfigError(
+                f"topology.optimization asks for {', '.join(sorted(missing))}, but the topology was built without: "
+                f"give the configuration to builder.build(config) as well"
+            )
         self.topology = topology
         self._clock = clock or SystemClock()
         self._counters = Counters()

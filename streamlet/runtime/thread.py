@@ -464,9 +464,15 @@ class StreamThread:
                 self._set.resume(task, [place for place in task.paused if task.task.buffered(*place) <= enough // 2])
 
     def _punctuate(self) -> None:
-        for task in self._set.running:
+        tasks = self._set.running
+        if not tasks:
+            return
+        self._outputs.begin()  # careful mode has just committed
+        for task in tasks:
             if task.task.punctuate():
                 task.uncommitted = True
+        if self._careful.active:
+            self._commit(tasks)  # by itself: the next record is committed without the other tasks
 
     def _follow_pause(self) -> None:
         self._drained = True

@@ -97,9 +97,13 @@ class Topology:
     """A graph of sources, processors, stores and sinks.
 
     Every method that adds something checks it at once, raises `TopologyError` and returns the topology itself.
+
+    Attributes:
+        optimizations: Those of ``topology.optimization`` that were made when it was built.
     """
 
     def __init__(self) -> None:
+        self.optimizations: frozenset[str] = frozenset()
         self._nodes: dict[str, Node] = {}
         self._stores: dict[str, StoreBuilder[Any]] = {}
         self._internal: dict[str, InternalTopic] = {}

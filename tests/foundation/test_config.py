@@ -61,6 +61,11 @@ def test_prefixes_pass_through() -> None:
         ({"producer.transactional.id": "x"}, "producer.transactional.id cannot be set"),
         ({"producer.acks": 1}, "producer.acks cannot be set"),
         ({"brokers": "b:1"}, "another name of 'bootstrap.servers'"),
+        (
+            {"topology.optimization": "merge.repartition.topics"},
+            "'merge.repartition.topics' is not supported; it is 'none'",
+        ),
+        ({"topology.optimization": 3}, "topology.optimization must be a string"),
         ({"no.such.thing.at.all": 1}, "no.such.thing.at.all is unknown: the keys are"),
         ({"processing.exception.handler": 3}, "processing.exception.handler must be a function"),
         ({"application.id": "a b"}, "application.id 'a b' may hold"),

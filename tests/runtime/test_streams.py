@@ -12,6 +12,7 @@ import pytest
 from streamlet import serdes
 from streamlet.dsl.builder import StreamsBuilder
 from streamlet.errors import (
+    ConfigError,
     InvalidStateStoreError,
     InvalidTopicError,
     LockError,
@@ -364,3 +365,12 @@ def test_an_address_where_nobody_answers_is_named_within_the_time_allowed(
     with pytest.raises(LogUnreachableError, match=r"no broker answers at 127\.0\.0\.1:1 within 0\.5 s"):
         start(builder.build(), config, timeout=timedelta(seconds=0.5))
     assert capfd.readouterr().err == ""
+
+
+def test_an_optimisation_that_was_not_made_is_noticed(embedded: LogUnderTest) -> None:
+    builder = StreamsBuilder()
+    builder.stream(Topic("a", serdes.string, serdes.string)).to(Topic("b", serdes.string, serdes.string))
+    config = {**embedded.config(), "topology.optimization": "all"}
+    with pytest.raises(ConfigError, match=r"give the configuration to builder\.build\(config\) as well"):
+        KafkaStreams(builder.build(), config)
+    KafkaStreams(builder.build(config), config)
