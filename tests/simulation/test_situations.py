@@ -10,6 +10,12 @@ import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka.admin import NewPartitions
 
+from streamlet import serdes
+from streamlet.dsl.builder import StreamsBuilder
+from streamlet.processor.api import Processor, ProcessorContext, PunctuationType
+from streamlet.records import Record
+from streamlet.topic import Topic
+from streamlet.topology import Topology
 from tests.simulation import oracle
 from tests.simulation.world import APPLICATION, PARTITIONS, Instance, Rates, World
 
@@ -152,3 +158,42 @@ def test_a_changelog_made_again_beside_a_running_instance_is_noticed() -> None:
         world.settle()
         for number in range(PARTITIONS):
             assert first.thread.stores()["cycles", number] == world.changelog("cycles", number)
+
+
+class Ticking(Processor[str, str, str, str]):
+    """Sends records on, and one of its own every 10 ms."""
+
+    def init(self, context: ProcessorContext[str, str]) -> None:
+        self._context = context
+        context.schedule(timedelta(milliseconds=10), PunctuationType.WALL_CLOCK_TIME, self._tick)
+
+    def process(self, record: Record[str, str]) -> None:
+        self._context.forward(record)
+
+    def _tick(self, timestamp: int) -> None:
+        self._context.forward(Record("tick", "tick", timestamp))
+
+
+def ticking() -> Topology:
+    builder = StreamsBuilder()
+    text = serdes.string
+    builder.stream(Topic(oracle.INPUT, text, text)).process(Ticking).to(Topic(oracle.FORWARDED, text, text))
+    return builder.build()
+
+
+def test_punctuations_go_on_while_a_batch_is_replayed_record_by_record() -> None:
+    """They have a transaction of their own: without one, each of them would send the replay back."""
+    with calm_world(exactly_once=True, machines=1) as world:
+        world.topology = ticking
+        (machine,) = world.machines
+        machine.start()
+        world.write(30)
+        machine.forced = {"record refused": KafkaError.MSG_SIZE_TOO_LARGE}
+        for _ in range(100):
+            world.clock.advance(timedelta(milliseconds=10))
+            machine.step()
+        assert not machine.forced
+        assert world.aborts == 1
+        found = world.read(oracle.FORWARDED)
+        assert found.pop("tick")
+        assert found == dict(oracle.expected(world.records).forwarded)

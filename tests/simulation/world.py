@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from streamlet.runtime.prepare import Preparation
 from streamlet.runtime.thread import StreamThread
 from streamlet.state import StateDirectory, StateMemory
 from streamlet.time import ManualClock
+from streamlet.topology import Topology
 from tests.simulation import oracle
 from tests.simulation.clients import FaultyConsumer, FaultySupplier
 from tests.simulation.disk import Disks
@@ -78,7 +79,7 @@ class Stepped(StreamThread):
     @property
     def failing(self) -> bool:
         """Whether the log has refused something that it has not taken since."""
-        return self._failing_since is not None
+        return self._failing_since is not None or any(task.attempts_since is not None for task in self._set.all)
 
     def stores(self) -> dict[tuple[str, int], dict[bytes, bytes]]:
         """What the stores of its tasks hold, by name and partition."""
@@ -263,7 +264,7 @@ class Life:
     def open(self) -> Stepped:
         machine, world = self.machine, self.machine.world
         preparation = Preparation(
-            oracle.topology(),
+            world.topology(),
             world.config(machine.root),
             supplier=self.supplier,  # type: ignore[arg-type]  # its clients pass most calls on
             clock=world.clock,
@@ -306,6 +307,7 @@ class World:
         self.random = random.Random(seed)
         self.rates = Rates.draw(self.random)
         self.clock = ManualClock(START_MS)
+        self.topology: Callable[[], Topology] = oracle.topology
         self.now = 0
         self.aborts = 0
         self.counts: Counter[str] = Counter()
@@ -524,14 +526,13 @@ class World:
         finally:
             consumer.close()
 
+    def read(self, topic: str) -> dict[str, list[Any]]:
+        """What is in an output topic, by key."""
+        messages = [message for number in range(PARTITIONS) for message in self._messages(topic, number)]
+        return oracle.read(messages, text=topic == oracle.FORWARDED)
+
     def verify(self) -> None:
-        found = {
-            topic: oracle.read(
-                [m for number in range(PARTITIONS) for m in self._messages(topic, number)],
-                text=topic == oracle.FORWARDED,
-            )
-            for topic in (oracle.FORWARDED, *oracle.STORES)
-        }
+        found = {topic: self.read(topic) for topic in (oracle.FORWARDED, *oracle.STORES)}
         compare = oracle.compare_exactly if self.exactly_once else oracle.compare_least
         wrong = compare(oracle.expected(self.records), found, self.tainted)
         if wrong:
