@@ -111,10 +111,8 @@ class FaultyConsumer:
             if kind == "generation":
                 _raise(KafkaError.ILLEGAL_GENERATION, "commit")
             if kind == "partition":
-                refused = [TopicPartition(p.topic, p.partition, p.offset) for p in options["offsets"]]
-                for partition in refused:
-                    error = KafkaError(KafkaError.NOT_COORDINATOR, "simulated", False, True)
-                    return [_Refused(partition, error)]
+                error = KafkaError(KafkaError.NOT_COORDINATOR, "simulated", False, True)
+                return [_Refused(options["offsets"][0], error)]
             if kind == "done":
                 self.inner.commit(**options)
             _raise(KafkaError._TIMED_OUT, "commit", retriable=True)

@@ -14,3 +14,9 @@ _EACH = 10
 def test_schedules(guarantee: str, first: int) -> None:
     for seed in range(first, first + _EACH):
         run(seed, exactly_once=guarantee == "exactly_once_v2")
+
+
+def test_a_seed_repeats() -> None:
+    for seed in (5, 6, 7):
+        once, again = run(seed, exactly_once=True), run(seed, exactly_once=True)
+        assert (once.now, once.counts, once.clock.wall_ms()) == (again.now, again.counts, again.clock.wall_ms())
