@@ -166,7 +166,7 @@ def _so_far(reporter: KafkaStreams, groups: set[tuple[str, str]]) -> Report:
         rows = {group: store.get(group) for group in groups}
     except InvalidStateStoreError:  # its tasks are being restored
         return {}
-    return {group: row.value for group, row in rows.items() if row is not None}
+    return {group: row for group, row in rows.items() if row is not None}
 
 
 def _parties(flight: Flight) -> int:
