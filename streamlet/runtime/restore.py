@@ -174,7 +174,8 @@ class Restorer:
     def _plan(self, place: Place, task: ActiveTask, store: str, begin: int, end: int) -> StoreRestore:
         now = self._clock.wall_ms()
         position = task.state.position(store)
-        if position is not None:
+        # At 0, parts of a restore that was cut off may be there, of a log that has been truncated since.
+        if position is not None and position.offset > 0:
             why = self._unfit(position, task, place, begin, end, now)
             if why is None:
                 return StoreRestore(
