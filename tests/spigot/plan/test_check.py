@@ -89,7 +89,7 @@ BAD: list[tuple[Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize("plan", GOOD, ids=repr)
+@pytest.mark.parametrize("plan", GOOD, ids=[f"plan-{number}" for number in range(len(GOOD))])
 def test_legal_plans(plan: Any) -> None:
     assert check(plan) == []
 
