@@ -20,6 +20,7 @@ topology.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from streamlet.state import StoreBuilder
 
 
-class Step:
+class Step(ABC):
     """One step of the program.
 
     Attributes:
@@ -57,9 +58,9 @@ class Step:
         self.name = name
         self.parents: tuple[Step, ...] = tuple(parents)
 
+    @abstractmethod
     def write(self, writer: Writer) -> None:
         """Add what it is to the topology."""
-        raise NotImplementedError
 
 
 OperatorMaker: TypeAlias = Callable[[], Operator]

@@ -148,10 +148,9 @@ def test_a_record_that_cannot_be_read_stops_the_application(log: LogUnderTest) -
     app.close()
 
 
-def test_a_missing_topic_is_named(log: LogUnderTest) -> None:
-    if log.servers.startswith("embedded:"):
-        pytest.skip("the embedded log makes topics on first use")
-    log.create("flights")
-    app = KafkaStreams(named_flights(log), log.config())
+def test_a_missing_topic_is_named(kafka: LogUnderTest) -> None:
+    """The embedded log makes topics on first use."""
+    kafka.create("flights")
+    app = KafkaStreams(named_flights(kafka), kafka.config())
     with pytest.raises(MissingSourceTopicError, match="airlines"):
         app.start()
