@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from threading import Lock
 
 
@@ -41,12 +41,12 @@ class Counters(Sensor):
     """Counts of everything that happened, by event and by label; what `KafkaStreams.metrics()` returns."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
+        self._counts: defaultdict[str, float] = defaultdict(float)
         self._lock = Lock()
 
     def _add(self, name: str, amount: float) -> None:
         with self._lock:
-            self._counts[name] += amount  # type: ignore[assignment]  # seconds are counted in the same table
+            self._counts[name] += amount
 
     def on_processed(self, task: str, records: int) -> None:
         self._add("process-total", records)

@@ -393,10 +393,10 @@ class KafkaStreams:
         """
         name = store if isinstance(store, str) else store.name
         parts = (*self.topology.sub_topologies, *self.topology.global_parts)
-        owner = next((p for p in parts for s in p.stores if s.name == name), None)
-        if owner is None:
-            raise no_such_store(name, [s.name for p in parts for s in p.stores])
-        sub_topology = owner.id
+        declared = {part_store.name: (part.id, part_store.kind) for part in parts for part_store in part.stores}
+        if name not in declared:
+            raise no_such_store(name, list(declared))
+        sub_topology, kind = declared[name]
 
         def views() -> list[Any]:
             if not self.state.is_running_or_rebalancing:
@@ -415,8 +415,7 @@ class KafkaStreams:
                 raise InvalidStateStoreError(f"store {name!r} is being restored: try again later")
             return [task.state.read_only(name) for task in sorted(tasks, key=lambda task: task.id)]
 
-        declared = next(s for s in owner.stores if s.name == name)
-        plain = isinstance(store, str) and declared.kind is StoreKind.TIMESTAMPED_KEY_VALUE
+        plain = isinstance(store, str) and kind is StoreKind.TIMESTAMPED_KEY_VALUE
         return QueryableStore(views, attrgetter("value") if plain else None)
 
     def metadata_for_local_threads(self) -> tuple[ThreadMetadata, ...]:

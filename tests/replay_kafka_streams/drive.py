@@ -181,12 +181,6 @@ def _length(op: Op) -> int:
     return op.number("sizeMs") if op.name == "slidingWindowAggregate" else 0
 
 
-def _as_cached(seen: list[Record]) -> list[Record]:
-    """Return what Java's record cache, which these tests leave on, lets through at a commit: a key's last change."""
-    last = {(record["node"], repr(record["key"])): position for position, record in enumerate(seen)}
-    return [seen[position] for position in sorted(last.values())]
-
-
 def _seen(event: Event) -> Record:
     return {"key": as_recorded(event.key), "value": as_recorded(event.value), "ts": event.timestamp, "node": event.node}
 
