@@ -59,4 +59,5 @@ def _launched(brokers: int) -> Iterator[Cluster]:
             pytest.fail(f"CI needs a real broker: {unavailable}", pytrace=False)
         pytest.skip(str(unavailable))
     with cluster:
+        cluster.make_coordinators()
         yield cluster

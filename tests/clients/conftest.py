@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from streamlet.clients import AdminClient, ClientSupplier, Consumer, Message, Producer, supplier_for
@@ -108,7 +108,8 @@ def to_the_end(consumer: Consumer) -> list[Message]:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         for message in consumer.consume(100, 0.05):
-            if message.error() is not None:
+            if (error := message.error()) is not None:
+                assert error.code() == KafkaError._PARTITION_EOF, error.str()
                 return found
             found.append(message)
     raise AssertionError(f"the end was never reached: {found}")

@@ -27,7 +27,7 @@ from types import TracebackType
 from uuid import uuid4
 
 from attrs import define
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -247,6 +247,32 @@ class Cluster:
         for broker in running:
             admin = _admin(f"{HOST}:{broker.port}")
             self._await(lambda a=admin: _known_brokers(a) >= ids, broker, deadline)  # type: ignore[misc]  # as above
+
+    def make_coordinators(self, timeout: float = 60.0) -> None:
+        """Waits until every group and every transactional id has its coordinator.
+
+        A new cluster makes their topics at first use. A consumer that is assigned a partition without an offset in that
+        moment gets one NOT_COORDINATOR and then stays silent for good (librdkafka 2.16), so tests do not begin there.
+
+        Raises:
+            ClusterError: They were not there after `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        # A coordinator is chosen by String.hashCode() modulo the topic's partitions: one digit finds each.
+        for name in map(str, range(int(QUICK["offsets.topic.num.partitions"]))):
+            consumer = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": name, "log_level": 2})
+            while True:
+                try:
+                    consumer.committed([TopicPartition("any", 0)], timeout=5)
+                    break
+                except KafkaException as error:
+                    if time.monotonic() > deadline:
+                        raise ClusterError(f"group {name} has no coordinator: {error}") from error
+                    time.sleep(0.05)
+            consumer.close()
+        for name in map(str, range(int(QUICK["transaction.state.log.num.partitions"]))):
+            producer = Producer({"bootstrap.servers": self.bootstrap_servers, "transactional.id": name, "log_level": 2})
+            producer.init_transactions(max(1.0, deadline - time.monotonic()))
 
     # Inside
 
