@@ -13,6 +13,7 @@ from streamlet.records import Headers
 from streamlet.runtime.failures import error_of, is_busy
 from streamlet.runtime.handlers import ErrorContext, OutputRecord, Response, Result, ask, log_and_fail
 from streamlet.runtime.outputs import Outputs
+from streamlet.runtime.task import Direct
 
 if TYPE_CHECKING:
     from streamlet.runtime.task import Task
@@ -23,7 +24,7 @@ class ProducerCollector:
 
     def __init__(self, outputs: Outputs) -> None:
         self._outputs = outputs
-        self.refresh()
+        self.direct = Direct(outputs.producer.produce, outputs.report, self.send)
         self._counts: dict[str, int] = {}
         self.task: Task | None = None
 
@@ -38,33 +39,15 @@ class ProducerCollector:
         node: str,
         /,
     ) -> None:
-        # Every record pays for this: the producer is called without a detour (see Outputs.send, which does the same).
         try:
-            self._produce(
-                topic,
-                value,
-                key,
-                -1 if partition is None else partition,
-                self._report,
-                None,
-                timestamp or 1,
-                list(headers) if headers else None,
-            )
-        except (BufferError, KafkaException):
-            self._send_patiently(OutputRecord(topic, key, value, timestamp, headers, partition), node)
+            self._outputs.send(topic, key, value, timestamp, headers, partition)
+        except KafkaException as error:
+            self._refused(OutputRecord(topic, key, value, timestamp, headers, partition), error, node)
 
     def refresh(self) -> None:
         """Take note that the thread's outputs report otherwise than before."""
-        self._produce = self._outputs.producer.produce
-        self._report = self._outputs.report
-
-    def _send_patiently(self, record: OutputRecord, node: str) -> None:
-        try:
-            self._outputs.send(
-                record.topic, record.key, record.value, record.timestamp, record.headers, record.partition
-            )
-        except KafkaException as error:
-            self._refused(record, error, node)
+        self.direct.produce = self._outputs.producer.produce
+        self.direct.report = self._outputs.report
 
     def partition_count(self, topic: str, /) -> int:
         count = self._counts.get(topic)

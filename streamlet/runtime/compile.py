@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from confluent_kafka import KafkaException
+
 from streamlet.errors import ControlError, TopologyError
 from streamlet.processor.api import Cancellable, PunctuationType
 from streamlet.processor.operator import Forward, Remembered
 from streamlet.records import Headers, RecordMetadata, TaskId
+from streamlet.serdes import as_it_is
 from streamlet.topology.graph import SubTopology
 from streamlet.topology.nodes import Node, ProcessorNode, SinkNode, SourceNode
 
 if TYPE_CHECKING:
-    from streamlet.runtime.task import Task
+    from streamlet.runtime.task import Direct, Task
 
 
 class TaskNodeContext:
@@ -144,6 +147,35 @@ def compile_sub_topology(sub_topology: SubTopology, task: Task) -> dict[str, For
     return sources
 
 
+def _direct_sink(topic: str, node: SinkNode, direct: Direct, unserialisable: Callable[..., None]) -> Forward:
+    """The sink of the record path: what it does is what the client's limit leaves room for (see Outputs.send)."""
+    encode_key, encode_value, name = node.key_serde.encoder, node.value_serde.encoder, node.name
+    raw_keys = node.key_serde.decoder is as_it_is
+
+    def to_topic(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
+        try:
+            key_bytes = key if key is None or (raw_keys and key.__class__ is bytes) else encode_key(key)
+            value_bytes = None if value is None else encode_value(value)
+        except Exception as error:
+            unserialisable(name, error, topic, key, value, timestamp, headers)
+            return
+        try:
+            direct.produce(
+                topic,
+                value_bytes,
+                key_bytes,
+                -1,
+                direct.report,
+                None,
+                timestamp or 1,
+                list(headers) if headers else None,
+            )
+        except (BufferError, KafkaException):
+            direct.otherwise(topic, key_bytes, value_bytes, timestamp, headers, None, name)
+
+    return to_topic
+
+
 def compile_sink(node: SinkNode, task: Task) -> Forward:
     """Return the function that serialises a record and hands it to the collector."""
     encode_key, encode_value = node.key_serde.encoder, node.value_serde.encoder
@@ -152,6 +184,8 @@ def compile_sink(node: SinkNode, task: Task) -> Forward:
 
     if node.topic is not None and partitioner is None:
         fixed = task.topic_on_log(node.topic)
+        if task.collector.direct is not None:
+            return _direct_sink(fixed, node, task.collector.direct, unserialisable)
 
         def to_topic(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             try:

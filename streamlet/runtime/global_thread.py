@@ -277,6 +277,11 @@ class _NoOutput:
         """Tell that a record is not written."""
         _log.warning("node %s fills a global store: nothing is written to %s", node, topic)
 
+    @property
+    def direct(self) -> None:
+        """There is no client."""
+        return None
+
     def partition_count(self, topic: str, /) -> int:
         """Return 1."""
         return 1

@@ -32,6 +32,7 @@ from streamlet.runtime.handlers import ErrorContext, ExceptionHandler, OutputRec
 from streamlet.runtime.punctuation import Punctuation, Punctuations
 from streamlet.runtime.queue import Head, Message, RecordQueue, TaskOffset
 from streamlet.runtime.times import decode_times, encode_times, number_id
+from streamlet.serdes import as_it_is
 from streamlet.time import Clock
 from streamlet.topology.graph import SubTopology
 from streamlet.topology.nodes import SourceNode, internal_name
@@ -56,6 +57,25 @@ class Collector(Protocol):
 
     def partition_count(self, topic: str, /) -> int:
         """Return how many partitions a topic has; asked only for sinks with a partitioner of their own."""
+
+    @property
+    def direct(self) -> Direct | None:
+        """How to write without a call in between, which every record would pay for; None: only through `send`."""
+
+
+@attrs.define
+class Direct:
+    """How a sink hands records to the client itself.
+
+    Attributes:
+        produce: The client's.
+        report: What to give with each record as its delivery callback. It may change while the task runs.
+        otherwise: Called with the arguments of `send` where `produce` raises `BufferError` or `KafkaException`.
+    """
+
+    produce: Callable[..., None]
+    report: Callable[..., None] | None
+    otherwise: Callable[[str, bytes | None, bytes | None, int, Headers, int | None, str], None]
 
 
 class State(Protocol):
@@ -250,6 +270,7 @@ class Task:
         else:
             batch = [messages.popleft() for _ in range(limit)]
         decode_key, decode_value, forward = queue.decode_key, queue.decode_value, queue.forward
+        raw_keys = decode_key is as_it_is
         extractor = queue.source.timestamp_extractor
         punctuations = self._stream_punctuations
         partition_time, stream_time = queue.partition_time, self.stream_time
@@ -263,7 +284,7 @@ class Task:
                 headers = message.headers() or ()
                 self._message = message
                 try:
-                    key = None if raw_key is None else decode_key(raw_key)
+                    key = raw_key if raw_keys or raw_key is None else decode_key(raw_key)
                     value = None if raw_value is None else decode_value(raw_value)
                 except Exception as error:
                     self._unreadable(queue, message, error)

@@ -210,6 +210,11 @@ class TopologyTestDriver:
         if self._readers(topic):
             self._pending.append(message)
 
+    @property
+    def direct(self) -> None:
+        """There is no client."""
+        return None
+
     def partition_count(self, topic: str, /) -> int:
         """Return 1: here every topic has one partition."""
         return 1

@@ -57,6 +57,8 @@ class Collector:
         self.sent.append((topic, key, value, timestamp))
         self.headers.append(headers)
 
+    direct = None
+
     def partition_count(self, topic: str, /) -> int:
         return 1
 

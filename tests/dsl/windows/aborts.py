@@ -51,6 +51,8 @@ class _Process:
         assert topic == OUT.name
         self.sent.append((key.decode(), None if value is None else serdes.json.deserialize(value), timestamp))
 
+    direct = None
+
     def partition_count(self, topic: str, /) -> int:
         return 1
 
