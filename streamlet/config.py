@@ -108,6 +108,14 @@ def optimizations(key: str, value: object) -> frozenset[str]:
     return names
 
 
+def _server(key: str, value: object) -> str:
+    text = _text(key, value)
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536) or any(map(str.isspace, text)):
+        raise ConfigError(f"{key} must be host:port, not {value!r}")
+    return text
+
+
 def _callable(key: str, value: object) -> Callable[..., Any]:
     if not callable(value):
         raise ConfigError(f"{key} must be a function or an object that can be called, not {value!r}")
@@ -224,6 +232,18 @@ class StreamsConfig:
         frozenset(),
         doc="'none', 'single.store.self.join' or 'all' there are. builder.build(config) makes them, start checks it.",
     )
+    application_server: str | None = _setting(
+        "application.server",
+        _server,
+        None,
+        doc="host:port at which others can ask this instance; query_metadata_for_key tells them. Serving it is yours.",
+    )
+    num_standby_replicas: int = _setting(
+        "num.standby.replicas",
+        _integer(0),
+        0,
+        doc="How many copies of each task's stores to keep warm on other instances. The same on all of them.",
+    )
     group_protocol: str = _setting(
         "group.protocol",
         _choice("classic", "consumer"),
@@ -332,6 +352,8 @@ _RESERVED = {
 def _client_fault(key: str, bare: str, prefix: str) -> str | None:
     if bare in _RESERVED:
         return f"{key} cannot be set: {_RESERVED[bare]}"
+    if bare == "client.id" and prefix in ("consumer.", "main.consumer."):
+        return f"{key} cannot be set: it tells which instance a member of the group belongs to; set client.id"
     if bare == "acks" and prefix == "producer.":
         return f"{key} cannot be set: an idempotent producer writes with acks=all"
     return None
@@ -339,7 +361,6 @@ def _client_fault(key: str, bare: str, prefix: str) -> str | None:
 
 _NOT_SUPPORTED = {
     "acceptable.recovery.lag": "tasks are placed by the group's assignor",
-    "application.server": None,
     "built.in.metrics.version": "there is one version of the metrics",
     "cache.max.bytes.buffering": "record caches are not there; changes are emitted one by one",
     "default.client.supplier": "the supplier follows from bootstrap.servers",
@@ -362,7 +383,6 @@ _NOT_SUPPORTED = {
     "metrics.num.samples": "give a Sensor: KafkaStreams(..., sensor=...)",
     "metrics.recording.level": "give a Sensor: KafkaStreams(..., sensor=...)",
     "metrics.sample.window.ms": "give a Sensor: KafkaStreams(..., sensor=...)",
-    "num.standby.replicas": None,
     "probing.rebalance.interval.ms": "there are no warm-up replicas",
     "process.exception.handler": "write processing.exception.handler",
     "rack.aware.assignment.non_overlap_cost": "the group's assignor does not know racks",

@@ -27,6 +27,9 @@ class Sensor:
     def on_restored(self, task: str, store: str, records: int) -> None:
         """`records` more changelog records were restored into a store."""
 
+    def on_standby_updated(self, task: str, store: str, records: int) -> None:
+        """`records` more changelog records are in a standby copy of a store."""
+
     def on_task_created(self, task: str) -> None:
         """A task was given to this instance."""
 
@@ -66,6 +69,10 @@ class Counters(Sensor):
     def on_restored(self, task: str, store: str, records: int) -> None:
         self._add("restore-total", records)
         self._add(f"restore-total{{task={task},store={store}}}", records)
+
+    def on_standby_updated(self, task: str, store: str, records: int) -> None:
+        self._add("standby-update-total", records)
+        self._add(f"standby-update-total{{task={task},store={store}}}", records)
 
     def on_task_created(self, task: str) -> None:
         self._add("task-created-total", 1)

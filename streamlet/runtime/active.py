@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from typing import Any
 
 from attrs import define, field, frozen
 from confluent_kafka import TopicPartition
@@ -13,7 +14,7 @@ from streamlet.runtime.collector import ProducerCollector
 from streamlet.runtime.places import Place
 from streamlet.runtime.queue import TaskOffset
 from streamlet.runtime.task import Task
-from streamlet.state import TaskState
+from streamlet.state import StoreBuilder, TaskState
 from streamlet.topology import SubTopology
 
 
@@ -75,6 +76,11 @@ class ActiveTask:
     uncommitted: bool = False
     topic_ids: Mapping[str, str] = field(factory=dict)
     attempts_since: float | None = None
+
+    @property
+    def changelogged(self) -> tuple[StoreBuilder[Any], ...]:
+        """Its stores that are restored from changelogs."""
+        return tuple(store for store in self.sub_topology.stores if store.logging)
 
     @property
     def running(self) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 from attrs import define, field
@@ -26,10 +26,16 @@ from streamlet.topology import SubTopology
 
 
 class TaskClaims:
-    """Which tasks are open in this process: one that moves between threads is closed before it is opened again."""
+    """Which tasks are open in this process: one that moves between threads is closed before it is opened again.
+
+    Attributes:
+        called: Set when a thread begins to wait for a task: a standby copy of it has to step aside.
+    """
 
     def __init__(self) -> None:
+        self.called = Event()
         self._open: set[TaskId] = set()
+        self._wanted: dict[object, frozenset[TaskId]] = {}
         self._lock = Lock()
 
     def claim(self, task: TaskId) -> bool:
@@ -39,6 +45,27 @@ class TaskClaims:
                 return False
             self._open.add(task)
             return True
+
+    def claim_copy(self, task: TaskId) -> bool:
+        """Take a task for a standby copy; False if a thread has it, or waits for it."""
+        return task not in self.wanted() and self.claim(task)
+
+    def want(self, who: object, tasks: Iterable[TaskId]) -> None:
+        """Say for which tasks somebody waits now, in place of what it said before."""
+        wanted = frozenset(tasks)
+        with self._lock:
+            new = wanted - self._wanted.get(who, frozenset())
+            if wanted:
+                self._wanted[who] = wanted
+            else:
+                self._wanted.pop(who, None)
+        if new:
+            self.called.set()
+
+    def wanted(self) -> frozenset[TaskId]:
+        """Return the tasks that somebody waits for."""
+        with self._lock:
+            return frozenset().union(*self._wanted.values())
 
     def release(self, task: TaskId) -> None:
         """Give a task back."""

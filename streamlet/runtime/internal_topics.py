@@ -198,16 +198,23 @@ class Admin:
             )
         return found
 
-    def members(self) -> list[str]:
-        """Return the client ids and hosts of the application's group."""
+    def group(self) -> Any:
+        """Return the description of the application's group, None if there is no such group."""
         futures = self.client.describe_consumer_groups([self._config.application_id], request_timeout=self._seconds)
         try:
-            group = futures[self._config.application_id].result(self._seconds)
+            return futures[self._config.application_id].result(self._seconds)
+        except FutureTimeoutError as error:
+            raise LogBusyError(f"the group could not be described within {self._seconds:g} s") from error
         except KafkaException as error:
             if error_of(error).code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return []
-            raise StreamsError(f"the group could not be described: {error_of(error).str()}") from error
-        if group.state in (ConsumerGroupState.DEAD, ConsumerGroupState.EMPTY):
+                return None
+            kind = LogBusyError if is_busy(error_of(error)) else StreamsError
+            raise kind(f"the group could not be described: {error_of(error).str()}") from error
+
+    def members(self) -> list[str]:
+        """Return the client ids and hosts of the application's group."""
+        group = self.group()
+        if group is None or group.state in (ConsumerGroupState.DEAD, ConsumerGroupState.EMPTY):
             return []
         return [f"{member.client_id} ({member.host})" for member in group.members] or ["another process"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import define
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -13,11 +13,11 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from streamlet.clients.supplier import Consumer, Message
 from streamlet.errors import StateStoreError, StreamsError
 from streamlet.metrics import Sensor
-from streamlet.runtime.active import ActiveTask
+from streamlet.records import TaskId
 from streamlet.runtime.failures import error_of, is_busy
 from streamlet.runtime.internal_topics import Admin, LogBusyError
 from streamlet.runtime.places import Place
-from streamlet.state import ChangelogRecord, Position
+from streamlet.state import ChangelogRecord, Position, StoreBuilder, TaskState
 from streamlet.time import Clock
 from streamlet.topology import changelog_name
 
@@ -59,8 +59,29 @@ class StateRestoreListener(Protocol):
         """The task went elsewhere before the store had caught up."""
 
 
+class Restorable(Protocol):
+    """A task as far as restoring is concerned."""
+
+    @property
+    def id(self) -> TaskId:
+        """Its identity."""
+
+    @property
+    def state(self) -> TaskState:
+        """Its stores."""
+
+    @property
+    def changelogged(self) -> Sequence[StoreBuilder[Any]]:
+        """Those that are restored from changelogs."""
+
+    topic_ids: Mapping[str, str]
+
+
+T = TypeVar("T", bound=Restorable)
+
+
 @define(eq=False)
-class StoreRestore:
+class StoreRestore(Generic[T]):
     """One store on its way.
 
     Attributes:
@@ -71,7 +92,7 @@ class StoreRestore:
         proven: Whether the log is the one that the position was taken in, not one that was truncated below it.
     """
 
-    task: ActiveTask
+    task: T
     store: str
     place: Place
     next: int
@@ -91,7 +112,7 @@ class StoreRestore:
         return self.proven and self.next >= self.target
 
 
-class Restorer:
+class Restorer(Generic[T]):
     """Restores the stores of a thread's tasks with a consumer of its own.
 
     Args:
@@ -122,7 +143,7 @@ class Restorer:
         self._clock = clock
         self._sensor = sensor
         self._listener = listener
-        self._restores: dict[Place, StoreRestore] = {}
+        self._restores: dict[Place, StoreRestore[T]] = {}
         self._said_at = clock.monotonic()
 
     @property
@@ -134,7 +155,7 @@ class Restorer:
         """Return for each store on its way (``topic[partition]``): where it began, where it is, where it will end."""
         return {f"{r.place[0]}[{r.place[1]}]": (r.begin, r.next, r.target) for r in list(self._restores.values())}
 
-    def start(self, tasks: Sequence[ActiveTask]) -> list[ActiveTask]:
+    def start(self, tasks: Sequence[T]) -> list[T]:
         """Begin with tasks whose committed offsets were fetched before; return those with nothing to catch up with.
 
         Raises:
@@ -143,8 +164,7 @@ class Restorer:
         places = {
             (changelog_name(self._application_id, store.name), task.id.partition): (task, store.name)
             for task in tasks
-            for store in task.sub_topology.stores
-            if store.logging
+            for store in task.changelogged
         }
         # Asked each time: offsets and epochs look alike in a topic that was deleted and made again.
         topic_ids = self._topic_ids(dict.fromkeys(topic for topic, _ in places))
@@ -158,7 +178,7 @@ class Restorer:
             restore = self._plan(place, task, store, begins[place], end)
             # Truncated and grown to the same end again, the log differs in its epoch only: then the consumer finds out.
             restore.proven = restore.epoch is None or epoch is None or restore.epoch == epoch
-            if restore.reached:
+            if self._is_complete(restore):
                 self._note_position(restore, done=True)
             else:
                 self._begin(restore)
@@ -171,7 +191,7 @@ class Restorer:
         except StreamsError as error:  # of a topic that is new not every broker knows yet
             raise LogBusyError(str(error)) from error
 
-    def _plan(self, place: Place, task: ActiveTask, store: str, begin: int, end: int) -> StoreRestore:
+    def _plan(self, place: Place, task: T, store: str, begin: int, end: int) -> StoreRestore[T]:
         now = self._clock.wall_ms()
         position = task.state.position(store)
         # At 0, parts of a restore that was cut off may be there, of a log that has been truncated since.
@@ -192,7 +212,7 @@ class Restorer:
         task.state.wipe(store)
         return StoreRestore(task, store, place, begin, None, end, now, begin)
 
-    def _unfit(self, position: Position, task: ActiveTask, place: Place, begin: int, end: int, now: int) -> str | None:
+    def _unfit(self, position: Position, task: T, place: Place, begin: int, end: int, now: int) -> str | None:
         topic_id = task.topic_ids.get(place[0])
         if position.topic_id is not None and topic_id is not None and position.topic_id != topic_id:
             return "the topic was deleted and made again"
@@ -207,7 +227,7 @@ class Restorer:
             return f"the state is older than the topic's delete.retention.ms ({retention}): deletions may be gone"
         return None
 
-    def _begin(self, restore: StoreRestore) -> None:
+    def _begin(self, restore: StoreRestore[T]) -> None:
         self._restores[restore.place] = restore
         self._consumer.incremental_assign([_start(restore)])
         _log.info(
@@ -218,7 +238,7 @@ class Restorer:
         if listener is not None:
             listener.on_restore_start(*restore.place, restore.store, restore.next, restore.target)
 
-    def step(self, timeout: float) -> list[ActiveTask]:
+    def step(self, timeout: float) -> list[T]:
         """Take in up to one batch; return the tasks that have caught up with it.
 
         Args:
@@ -234,7 +254,7 @@ class Restorer:
         for place, run in groupby(messages, key=_place):
             self._take(place, list(run))
         for restore in list(self._restores.values()):
-            if restore.reached or self._is_gone(restore):
+            if self._is_complete(restore) or self._is_gone(restore):
                 self._end(restore)
         self._say_progress()
         busy = {restore.task for restore in self._restores.values()}
@@ -260,12 +280,18 @@ class Restorer:
         restore.at_end = False
         restore.total += len(records)
         restore.task.state.restore(restore.store, records, self._position(restore, done=False))
-        self._sensor.on_restored(str(restore.task.id), restore.store, len(records))
+        self._took(restore, len(records))
+
+    def _took(self, restore: StoreRestore[T], records: int) -> None:
+        self._sensor.on_restored(str(restore.task.id), restore.store, records)
         listener = self._listener()
         if listener is not None:
-            listener.on_batch_restored(*restore.place, restore.store, restore.next, len(records))
+            listener.on_batch_restored(*restore.place, restore.store, restore.next, records)
 
-    def _event(self, restore: StoreRestore | None, message: Message, error: KafkaError) -> None:
+    def _is_complete(self, restore: StoreRestore[T]) -> bool:
+        return restore.reached
+
+    def _event(self, restore: StoreRestore[T] | None, message: Message, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
             if restore is not None:
                 restore.next = max(restore.next, message.offset() or 0)
@@ -281,7 +307,7 @@ class Restorer:
             where = "" if restore is None else f" of store {restore.store}, task {restore.task.id}"
             raise StateStoreError(f"the changelog{where} cannot be read: {error.name()}: {error.str()}")
 
-    def _rebuild(self, restore: StoreRestore, error: KafkaError) -> None:
+    def _rebuild(self, restore: StoreRestore[T], error: KafkaError) -> None:
         _log.warning(
             "store %s of task %s is rebuilt from the beginning of %s: %s",
             restore.store, restore.task.id, restore.place[0], error.str(),
@@ -295,7 +321,7 @@ class Restorer:
         restore.based_at = self._clock.wall_ms()
         self._consumer.incremental_assign([_start(restore)])
 
-    def _is_gone(self, restore: StoreRestore) -> bool:
+    def _is_gone(self, restore: StoreRestore[T]) -> bool:
         """Tell whether the rest up to the target no longer exists.
 
         Compaction may remove the records, and the control records, before the target: then nothing ever reaches it. If
@@ -328,14 +354,14 @@ class Restorer:
             self._consumer.incremental_assign([_start(restore)])
         return False
 
-    def _position(self, restore: StoreRestore, *, done: bool) -> Position:
+    def _position(self, restore: StoreRestore[T], *, done: bool) -> Position:
         at = self._clock.wall_ms() if done else restore.based_at
         return Position(restore.next, restore.epoch, restore.task.topic_ids.get(restore.place[0]), at)
 
-    def _note_position(self, restore: StoreRestore, *, done: bool) -> None:
+    def _note_position(self, restore: StoreRestore[T], *, done: bool) -> None:
         restore.task.state.restore(restore.store, (), self._position(restore, done=done))
 
-    def _end(self, restore: StoreRestore) -> None:
+    def _end(self, restore: StoreRestore[T]) -> None:
         self._drop(restore)
         self._note_position(restore, done=True)
         _log.info(
@@ -346,7 +372,7 @@ class Restorer:
         if listener is not None:
             listener.on_restore_end(*restore.place, restore.store, restore.total)
 
-    def remove(self, tasks: Iterable[ActiveTask]) -> None:
+    def remove(self, tasks: Iterable[T]) -> None:
         """Stop restoring tasks that go elsewhere."""
         gone = set(tasks)
         for restore in [restore for restore in self._restores.values() if restore.task in gone]:
@@ -355,7 +381,7 @@ class Restorer:
             if listener is not None:
                 listener.on_restore_suspended(*restore.place, restore.store, restore.total)
 
-    def _drop(self, restore: StoreRestore) -> None:
+    def _drop(self, restore: StoreRestore[T]) -> None:
         del self._restores[restore.place]
         self._consumer.incremental_unassign([TopicPartition(*restore.place)])
 
@@ -371,7 +397,7 @@ class Restorer:
         self._consumer.close()
 
 
-def _start(restore: StoreRestore) -> TopicPartition:
+def _start(restore: StoreRestore[Any]) -> TopicPartition:
     if restore.epoch is None or restore.epoch < 0:
         return TopicPartition(*restore.place, restore.next)
     return TopicPartition(*restore.place, restore.next, leader_epoch=restore.epoch)

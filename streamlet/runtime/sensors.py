@@ -33,6 +33,10 @@ class SensorGroup(Sensor):
         for sensor in self._sensors:
             sensor.on_restored(task, store, records)
 
+    def on_standby_updated(self, task: str, store: str, records: int) -> None:
+        for sensor in self._sensors:
+            sensor.on_standby_updated(task, store, records)
+
     def on_task_created(self, task: str) -> None:
         for sensor in self._sensors:
             sensor.on_task_created(task)

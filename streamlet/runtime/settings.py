@@ -9,6 +9,8 @@ from streamlet.config import StreamsConfig
 # A consumer of its own group that never joins one: confluent-kafka wants a group.id from every consumer.
 _READER_GROUP = "-reader"
 _SMALL_QUEUE_KBYTES = 16 * 1024
+_STANDBY_QUEUE_KBYTES = 4 * 1024
+_STANDBY_FETCH_WAIT_MS = 500
 # The end of a partition is reported only after a fetch has waited there: librdkafka's default is half a second.
 _FETCH_WAIT_MS = 50
 
@@ -17,6 +19,7 @@ _CLASSIC_DEFAULTS: dict[str, Any] = {"session.timeout.ms": 10_000}
 DEFAULT_MAX_POLL_INTERVAL_MS = 300_000
 DEFAULT_TRANSACTION_TIMEOUT_MS = 10_000
 DEFAULT_METADATA_REFRESH_MS = 300_000
+DEFAULT_PARTITIONER = "murmur2_random"  # as Kafka's own clients
 
 
 def main_consumer(config: StreamsConfig, client_id: str, thread: int, *, ends: bool) -> dict[str, Any]:
@@ -58,6 +61,16 @@ def main_consumer(config: StreamsConfig, client_id: str, thread: int, *, ends: b
     }
 
 
+def standby(config: StreamsConfig, client_id: str) -> dict[str, Any]:
+    """Return the settings of the consumer of standby replicas: a reader in no haste, with small queues."""
+    patient = {"queued.max.messages.kbytes": _STANDBY_QUEUE_KBYTES, "fetch.wait.max.ms": _STANDBY_FETCH_WAIT_MS}
+    given = config.client("consumer", "restore.consumer")
+    return {
+        **reader(config, client_id, "restore.consumer", isolation_level=isolation(config)),
+        **{key: value for key, value in patient.items() if key not in given},
+    }
+
+
 def reader(config: StreamsConfig, client_id: str, *kinds: str, isolation_level: str) -> dict[str, Any]:
     """Return the settings of a consumer outside of the group, assigned by hand and told of partitions' ends."""
     given = config.client("consumer", *kinds)
@@ -83,7 +96,7 @@ def reader(config: StreamsConfig, client_id: str, *kinds: str, isolation_level: 
 def producer(config: StreamsConfig, client_id: str, *, transactional_id: str | None = None) -> dict[str, Any]:
     """Return the settings of a producer; with a transactional id, of one that writes in transactions."""
     transactional: dict[str, Any] = {}
-    defaults: dict[str, Any] = {"client.id": client_id, "linger.ms": 5, "partitioner": "murmur2_random"}
+    defaults: dict[str, Any] = {"client.id": client_id, "linger.ms": 5, "partitioner": DEFAULT_PARTITIONER}
     if transactional_id is not None:
         # An open transaction of a dead owner holds up readers that long; librdkafka's default is a minute.
         defaults["transaction.timeout.ms"] = DEFAULT_TRANSACTION_TIMEOUT_MS
@@ -99,6 +112,11 @@ def producer(config: StreamsConfig, client_id: str, *, transactional_id: str | N
         "enable.idempotence": True,
         **transactional,
     }
+
+
+def partitioner(config: StreamsConfig) -> str:
+    """Return the name of the partitioner of the application's producers."""
+    return str(config.client("producer").get("partitioner", DEFAULT_PARTITIONER))
 
 
 def admin(config: StreamsConfig, client_id: str) -> dict[str, Any]:

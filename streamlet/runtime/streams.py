@@ -10,33 +10,52 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import Enum
-from operator import attrgetter
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, overload
-
-from attrs import frozen
 
 from streamlet.clients import supplier_for
 from streamlet.clients.supplier import ClientSupplier
 from streamlet.config import EMBEDDED_PREFIX, StreamsConfig
 from streamlet.errors import ConfigError, InvalidStateStoreError, StreamsError, TopologyError
 from streamlet.metrics import Counters, Sensor
-from streamlet.records import TaskId
 from streamlet.runtime.global_thread import GlobalThread
 from streamlet.runtime.hooks import NO_HOOKS, Hooks
 from streamlet.runtime.lifecycle import Lifecycle, State, StateListener, ThreadState
+from streamlet.runtime.members import MembershipReader
+from streamlet.runtime.metadata import KeyQueryMetadata, StreamsMetadata, ThreadMetadata
 from streamlet.runtime.prepare import Preparation
-from streamlet.runtime.queries import QueryableStore, no_such_store
+from streamlet.runtime.queries import (
+    QueryableSessionStore,
+    QueryableStore,
+    QueryableVersionedStore,
+    QueryableWindowStore,
+    no_such_store,
+    queryable,
+)
 from streamlet.runtime.restore import StateRestoreListener
 from streamlet.runtime.sensors import SensorGroup
+from streamlet.runtime.standby import StandbyThread
 from streamlet.runtime.thread import StreamThread
 from streamlet.runtime.watch import Watch
-from streamlet.state import KeyValueStore, StateDirectory, StateMemory, StoreBuilder, StoreKind
+from streamlet.runtime.whereabouts import Whereabouts
+from streamlet.serdes import Serde
+from streamlet.state import (
+    KeyValueStore,
+    SessionStore,
+    StateDirectory,
+    StateMemory,
+    StoreBuilder,
+    VersionedKeyValueStore,
+    WindowStore,
+)
 from streamlet.time import Clock, SystemClock
 from streamlet.topology import Topology
+from streamlet.topology.nodes import Partitioner
 
 _log = logging.getLogger(__name__)
+
+_MEMBERS_SECONDS = 1.0
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -51,21 +70,6 @@ class StreamThreadExceptionResponse(Enum):
 
 UncaughtExceptionHandler: TypeAlias = Callable[[BaseException], StreamThreadExceptionResponse]
 """Called by a stream thread that has ended; it has committed nothing since its last commit, and has left the group."""
-
-
-@frozen
-class ThreadMetadata:
-    """A stream thread.
-
-    Attributes:
-        thread_name: Its name.
-        thread_state: What it does.
-        active_tasks: The tasks that it owns.
-    """
-
-    thread_name: str
-    thread_state: ThreadState
-    active_tasks: tuple[TaskId, ...]
 
 
 class KafkaStreams:
@@ -126,6 +130,8 @@ class KafkaStreams:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._watch: Watch | None = None
         self._global: GlobalThread | None = None
+        self._standby: StandbyThread | None = None
+        self._whereabouts: Whereabouts | None = None
         self._closing: threading.Thread | None = None
 
     # --- listeners --------------------------------------------------------------------------------------------------
@@ -205,6 +211,8 @@ class KafkaStreams:
             watch.start()
             if self._global is not None:
                 self._global.start()
+            if self._standby is not None:
+                self._standby.start()
             for thread in list(self._threads.values()):
                 thread.start()
 
@@ -225,6 +233,10 @@ class KafkaStreams:
         )
         app = self._preparation.run(patience)
         app.restore_listener = self._restore_listener
+        members = MembershipReader(app.admin, app.tasks_topic, self._clock, max_age=_MEMBERS_SECONDS)
+        self._whereabouts = Whereabouts(app, self.topology, members)
+        if self.config.num_standby_replicas:
+            self._standby = StandbyThread(app, members)
         if self.topology.global_parts:
             self._global = GlobalThread(app, self.topology.global_parts, died=self._stop_with)
             self._global.bootstrap()
@@ -318,6 +330,8 @@ class KafkaStreams:
         self._closing.start()
 
     def _release(self) -> None:
+        if self._standby is not None:
+            self._standby.stop()
         if self._global is not None:
             self._global.stop()
         if self._watch is not None:
@@ -378,15 +392,42 @@ class KafkaStreams:
     # --- questions --------------------------------------------------------------------------------------------------
 
     @overload
-    def store(self, store: StoreBuilder[KeyValueStore[K, V]], /) -> QueryableStore[K, V]: ...
+    def store(
+        self, store: StoreBuilder[KeyValueStore[K, V]], /, *, partition: int | None = ..., stale_stores: bool = ...
+    ) -> QueryableStore[K, V]: ...
     @overload
-    def store(self, store: StoreBuilder[Any] | str, /) -> QueryableStore[Any, Any]: ...
-    def store(self, store: StoreBuilder[Any] | str, /) -> QueryableStore[Any, Any]:
+    def store(
+        self, store: StoreBuilder[WindowStore[K, V]], /, *, partition: int | None = ..., stale_stores: bool = ...
+    ) -> QueryableWindowStore[K, V]: ...
+    @overload
+    def store(
+        self, store: StoreBuilder[SessionStore[K, V]], /, *, partition: int | None = ..., stale_stores: bool = ...
+    ) -> QueryableSessionStore[K, V]: ...
+    @overload
+    def store(
+        self,
+        store: StoreBuilder[VersionedKeyValueStore[K, V]],
+        /,
+        *,
+        partition: int | None = ...,
+        stale_stores: bool = ...,
+    ) -> QueryableVersionedStore[K, V]: ...
+    @overload
+    def store(self, store: str, /, *, partition: int | None = ..., stale_stores: bool = ...) -> Any: ...
+    def store(
+        self, store: StoreBuilder[Any] | str, /, *, partition: int | None = None, stale_stores: bool = False
+    ) -> Any:
         """Return a read-only view of a store's committed state, over the tasks of this instance.
+
+        It has the methods of the kind of store: see `QueryableStore`, `QueryableWindowStore`, `QueryableSessionStore`
+        and `QueryableVersionedStore`.
 
         Args:
             store: Its name (a table's store then shows plain values), or the builder it was declared with, which also
                 gives the types (and values with timestamps where the store has them).
+            partition: Look into this partition only, for example that of `query_metadata_for_key`.
+            stale_stores: Look also into tasks that are being restored and into standby copies: they show a state that
+                was committed, but may be behind.
 
         Raises:
             InvalidStateStoreError: There is no such store.
@@ -399,24 +440,90 @@ class KafkaStreams:
         sub_topology, kind = declared[name]
 
         def views() -> list[Any]:
-            if not self.state.is_running_or_rebalancing:
-                raise InvalidStateStoreError(
-                    f"store {name!r} cannot be queried: the application is {self.state.value}, not RUNNING"
-                )
-            if name in self._app().global_stores:
-                return [self._app().global_stores[name]]
-            tasks = [
-                task
-                for thread in list(self._threads.values())
-                for task in thread.tasks
-                if task.id.sub_topology == sub_topology
-            ]
-            if any(not task.running for task in tasks):
-                raise InvalidStateStoreError(f"store {name!r} is being restored: try again later")
-            return [task.state.read_only(name) for task in sorted(tasks, key=lambda task: task.id)]
+            return self._views(name, sub_topology, partition, stale=stale_stores)
 
-        plain = isinstance(store, str) and kind is StoreKind.TIMESTAMPED_KEY_VALUE
-        return QueryableStore(views, attrgetter("value") if plain else None)
+        return queryable(kind, views, plain=isinstance(store, str))
+
+    def _views(self, name: str, sub_topology: int, partition: int | None, *, stale: bool) -> list[Any]:
+        if not self.state.is_running_or_rebalancing:
+            raise InvalidStateStoreError(
+                f"store {name!r} cannot be queried: the application is {self.state.value}, not RUNNING"
+            )
+        if name in self._app().global_stores:
+            return [self._app().global_stores[name]]
+        tasks = [
+            task
+            for thread in list(self._threads.values())
+            for task in thread.tasks
+            if task.id.sub_topology == sub_topology and partition in (None, task.id.partition)
+        ]
+        if not stale and any(not task.running for task in tasks):
+            raise InvalidStateStoreError(f"store {name!r} is being restored: try again later")
+        found = {} if self._standby is None or not stale else self._standby.views(sub_topology, name)
+        if partition is not None:
+            found = {id: view for id, view in found.items() if id.partition == partition}
+        found.update({task.id: task.state.read_only(name) for task in tasks})
+        if partition is not None and not found:
+            raise InvalidStateStoreError(
+                f"partition {partition} of store {name!r} is not on this instance now: query_metadata_for_key tells "
+                f"which one has it"
+            )
+        return [found[id] for id in sorted(found)]
+
+    def query_metadata_for_key(
+        self,
+        store: str,
+        key: Any,
+        key_serde: Serde[Any] | None = None,
+        *,
+        partitioner: Partitioner | None = None,
+    ) -> KeyQueryMetadata:
+        """Return which instance has a key of a store, and which keep a copy of it.
+
+        What the group says about its members is remembered for a second: ask again if the instance does not have the
+        partition (any longer). For a window or session store the key is that of the record, without the window.
+
+        Args:
+            store: Name of the store.
+            key: The key.
+            key_serde: Serde of the keys of the topic that the store's task reads; default: that of the store.
+            partitioner: What chooses the partitions of that topic; default: the hash that the producers use. It gets
+                the value None.
+
+        Returns:
+            Where it is; `KeyQueryMetadata.NOT_AVAILABLE` while the group rebalances.
+
+        Raises:
+            ConfigError: ``application.server`` is not set.
+            InvalidStateStoreError: There is no such store, or the application does not run.
+            SerializationError: The key has no bytes.
+            StreamsError: The log did not answer.
+        """
+        return self._knowing(store).of_key(store, key, key_serde, partitioner)
+
+    def streams_metadata_for_store(self, store: str) -> tuple[StreamsMetadata, ...]:
+        """Return what those instances have that have a store, or copies of it; empty while the group rebalances.
+
+        Raises:
+            InvalidStateStoreError: There is no such store, or the application does not run.
+            StreamsError: The log did not answer.
+        """
+        return self._knowing(store).of_store(store)
+
+    def metadata_for_all_streams_clients(self) -> tuple[StreamsMetadata, ...]:
+        """Return what every instance of the application has; empty while the group rebalances.
+
+        Raises:
+            InvalidStateStoreError: The application does not run.
+            StreamsError: The log did not answer.
+        """
+        return self._knowing(None).of_all()
+
+    def _knowing(self, store: str | None) -> Whereabouts:
+        if self._whereabouts is None or not self.state.is_running_or_rebalancing:
+            what = "the instances" if store is None else f"the instances with store {store!r}"
+            raise InvalidStateStoreError(f"{what} cannot be found: the application is {self.state.value}, not RUNNING")
+        return self._whereabouts
 
     def metadata_for_local_threads(self) -> tuple[ThreadMetadata, ...]:
         """Return the stream threads, with their tasks."""
@@ -434,7 +541,8 @@ class KafkaStreams:
     def metrics(self) -> dict[str, float]:
         """Return what was counted since the start."""
         alive = sum(thread.state is not ThreadState.DEAD for thread in list(self._threads.values()))
-        return {**self._counters.snapshot(), "alive-stream-threads": alive}
+        standbys = 0 if self._standby is None else len(self._standby.task_ids)
+        return {**self._counters.snapshot(), "alive-stream-threads": alive, "standby-tasks": standbys}
 
     # --- from the threads -------------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ class TaskSet:
         restorer: Restores their stores.
     """
 
-    def __init__(self, app: AppContext, consumer: Consumer, outputs: Outputs, restorer: Restorer) -> None:
+    def __init__(self, app: AppContext, consumer: Consumer, outputs: Outputs, restorer: Restorer[ActiveTask]) -> None:
         self._app = app
         self._consumer = consumer
         self._outputs = outputs
@@ -98,7 +98,7 @@ class TaskSet:
         new, unknown = tasks_of(self._app.plan, (index for index in owned if index not in self._tasks))
         if unknown and max(unknown) >= len(self._app.plan.tasks):
             self._app.on_plan_changed()
-        complete = True
+        waiting: list[TaskId] = []
         for index, id in new.items():
             if id.sub_topology not in self._app.sub_topologies:
                 continue
@@ -110,8 +110,9 @@ class TaskSet:
                     raise
                 self._app.sensor.on_task_created(str(id))
             else:
-                complete = False
-        return complete
+                waiting.append(id)
+        self._app.claims.want(self, waiting)
+        return not waiting
 
     def _open(self, index: int, id: TaskId) -> ActiveTask:
         app = self._app
@@ -296,6 +297,7 @@ class TaskSet:
     def close(self, tasks: Iterable[ActiveTask]) -> None:
         """Close tasks; what they have not committed is dropped. The first exception is raised when all are closed."""
         first: Exception | None = None
+        self._app.claims.want(self, ())
         for task in list(tasks):
             for step in (self._stop_reading, _close_processors, _close_state):
                 try:

@@ -21,6 +21,7 @@ from streamlet.runtime.commit import Commit
 from streamlet.runtime.context import AppContext
 from streamlet.runtime.failures import LogRefusalError, Remedy, is_busy, is_membership
 from streamlet.runtime.lifecycle import ThreadState
+from streamlet.runtime.members import member_client_id
 from streamlet.runtime.outputs import Outputs
 from streamlet.runtime.pace import BATCH, CommitClock, Slice
 from streamlet.runtime.places import Place
@@ -143,7 +144,7 @@ class StreamThread:
             config, f"{self.name}-restore-consumer", "restore.consumer", isolation_level=settings.isolation(config)
         )
         restore_consumer = app.supplier.consumer(reader)
-        self._restorer = Restorer(
+        self._restorer: Restorer[ActiveTask] = Restorer(
             restore_consumer,
             app.admin,
             application_id=config.application_id,
@@ -155,7 +156,10 @@ class StreamThread:
         self._closers.append(lambda _: self._restorer.close())
         several = any(len(topics) > 1 for topics in app.layout.sources.values())
         main = settings.main_consumer(
-            config, f"{self.name}-consumer", self.index, ends=several and config.max_task_idle_ms >= 0
+            config,
+            member_client_id(self.name, config.application_server),
+            self.index,
+            ends=several and config.max_task_idle_ms >= 0,
         )
         self._consumer: Consumer = app.supplier.consumer(main)
         self._closers.append(lambda _: self._consumer.close())
