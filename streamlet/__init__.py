@@ -72,6 +72,13 @@ from streamlet.runtime.handlers import (
     log_and_fail,
 )
 from streamlet.runtime.lifecycle import State
+from streamlet.runtime.metadata import HostInfo, KeyQueryMetadata, StreamsMetadata
+from streamlet.runtime.queries import (
+    QueryableSessionStore,
+    QueryableStore,
+    QueryableVersionedStore,
+    QueryableWindowStore,
+)
 from streamlet.runtime.start import start, start_async
 from streamlet.runtime.streams import KafkaStreams, StreamThreadExceptionResponse
 from streamlet.serdes import Serde
@@ -101,6 +108,7 @@ __all__ = [
     "FixedKeyProcessorContext",
     "GlobalKTable",
     "Headers",
+    "HostInfo",
     "InvalidStateStoreError",
     "InvalidTopicError",
     "JoinWindows",
@@ -109,6 +117,7 @@ __all__ = [
     "KStream",
     "KTable",
     "KafkaStreams",
+    "KeyQueryMetadata",
     "KeyValueStore",
     "LockError",
     "LogUnreachableError",
@@ -120,6 +129,10 @@ __all__ = [
     "ProcessorContext",
     "ProductionError",
     "PunctuationType",
+    "QueryableSessionStore",
+    "QueryableStore",
+    "QueryableVersionedStore",
+    "QueryableWindowStore",
     "ReadOnlyKeyValueStore",
     "Record",
     "RecordMetadata",
@@ -142,6 +155,7 @@ __all__ = [
     "StreamsBuilder",
     "StreamsConfig",
     "StreamsError",
+    "StreamsMetadata",
     "Suppressed",
     "TaskError",
     "TaskId",

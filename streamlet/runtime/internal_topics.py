@@ -200,11 +200,12 @@ class Admin:
 
     def group(self) -> Any:
         """Return the description of the application's group, None if there is no such group."""
-        futures = self.client.describe_consumer_groups([self._config.application_id], request_timeout=self._seconds)
+        seconds = min(self._seconds, _ATTEMPT_SECONDS)
+        futures = self.client.describe_consumer_groups([self._config.application_id], request_timeout=seconds)
         try:
-            return futures[self._config.application_id].result(self._seconds)
+            return futures[self._config.application_id].result(seconds + 1)
         except FutureTimeoutError as error:
-            raise LogBusyError(f"the group could not be described within {self._seconds:g} s") from error
+            raise LogBusyError(f"the group could not be described within {seconds:g} s") from error
         except KafkaException as error:
             if error_of(error).code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return None

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from streamlet.errors import InvalidStateStoreError
+from streamlet.errors import InvalidStateStoreError, StreamsError
 from streamlet.records import TaskId
 from streamlet.runtime import settings
 from streamlet.runtime.context import AppContext
@@ -143,7 +143,11 @@ class StandbyThread:
     def _follow_members(self) -> None:
         """Keep what the members of now have this instance keep; while they rebalance, what they had it keep before."""
         app = self._app
-        instances = self._members.read()
+        try:
+            instances = self._members.read()
+        except StreamsError as error:
+            _log.info("%s: copies stay as they are: %s", self.name, error)
+            return
         if instances is None:
             return
         plan = app.plan

@@ -20,13 +20,15 @@ from confluent_kafka import TopicPartition
 
 from streamlet import Materialized, StreamsBuilder, Topic, serdes
 from streamlet.config import StreamsConfig
-from streamlet.errors import InvalidStateStoreError
+from streamlet.errors import InvalidStateStoreError, StateStoreError
 from streamlet.records import TaskId
+from streamlet.runtime import standby
 from streamlet.runtime.context import TaskClaims
 from streamlet.runtime.failures import LogRefusalError, Remedy
 from streamlet.runtime.follow import Follower, StandbyTask
 from streamlet.runtime.hooks import FaultPoint, Hooks
-from streamlet.runtime.internal_topics import Admin
+from streamlet.runtime.internal_topics import Admin, LogBusyError
+from streamlet.runtime.lifecycle import State
 from streamlet.runtime.metadata import HostInfo
 from streamlet.runtime.streams import KafkaStreams
 from streamlet.state import StateMemory, Stores, TaskState
@@ -307,6 +309,52 @@ def test_alone_there_is_nothing_to_keep(embedded: LogUnderTest) -> None:
         assert app.query_metadata_for_key("counts", "k").standby_hosts == frozenset()
         assert app.metrics()["standby-tasks"] == 0
         assert sensor.copied == 0
+
+
+def test_what_goes_wrong_with_copies_does_not_end_the_instance(
+    embedded: LogUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copies are closed and begun again; and while nobody says who is in the group they stay as they are."""
+    monkeypatch.setattr(standby, "_AGAIN_SECONDS", 0.01)
+    failures = iter([StateStoreError("a test"), ValueError("another")])
+    step = Follower.step
+
+    def failing(self: Follower, timeout: float) -> Any:
+        if self.taken > 0 and (error := next(failures, None)):
+            raise error
+        return step(self, timeout)
+
+    embedded.create("lines", 4)
+    embedded.create("counts")
+    (one, _), (two, _) = (instance(embedded, number, "exactly_once_v2") for number in range(2))
+    with one, two:
+        started(one)
+        started(two)
+        eventually(lambda: [app.metrics()["standby-tasks"] for app in (one, two)] == [2, 2])
+        monkeypatch.setattr(Follower, "step", failing)
+        for count in range(1, 4):
+            embedded.write("lines", [(key, "x") for key in KEYS[:100]])
+            wanted = dict.fromkeys(KEYS[:100], count)
+            eventually(lambda wanted=wanted: shown(one, stale=True) == shown(two, stale=True) == wanted)  # type: ignore[misc]
+        assert next(failures, None) is None
+
+        def silent(_: Admin) -> Any:
+            raise LogBusyError("a test")
+
+        monkeypatch.setattr(Admin, "group", silent)
+        embedded.write("lines", [(key, "x") for key in KEYS[:100]])
+        eventually(lambda: shown(one, stale=True) == shown(two, stale=True) == dict.fromkeys(KEYS[:100], 4))
+        eventually(lambda: _raises_busy(one))
+        assert [app.metrics()["standby-tasks"] for app in (one, two)] == [2, 2]
+        assert [app.state for app in (one, two)] == [State.RUNNING, State.RUNNING]
+
+
+def _raises_busy(app: KafkaStreams) -> bool:
+    try:
+        app.metadata_for_all_streams_clients()
+    except LogBusyError:
+        return True
+    return False
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------

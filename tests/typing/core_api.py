@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, Self, assert_type
 
 from attrs import frozen
 
 from streamlet import (
+    HostInfo,
     KeyValueStore,
     KGroupedStream,
     KStream,
@@ -27,9 +29,11 @@ from streamlet import (
     Stores,
     StreamsBuilder,
     Topic,
+    Windowed,
     serdes,
     start,
 )
+from streamlet.state import VersionedRecord
 from streamlet.testing import TopologyTestDriver
 
 
@@ -197,6 +201,16 @@ with TopologyTestDriver(topology) as driver:
     assert_type(driver.get_state_store(SEEN), KeyValueStore[str, int])
     assert driver.get_state_store("counts").get("hello") == 2
 
+HOUR = timedelta(hours=1)
+WINDOWS = Stores.window("windows", serdes.string, serdes.int64, retention=HOUR, window_size=HOUR)
+SESSIONS = Stores.session("sessions", serdes.string, serdes.int64, retention=HOUR)
+VERSIONS = Stores.versioned_key_value("versions", serdes.string, serdes.int64, history_retention=HOUR)
+
 with start(topology, {"application.id": "x"}) as app:
     app.wait()
     assert_type(app.store(SEEN).get("x"), int | None)
+    assert_type(app.store(WINDOWS).fetch("x", 0), int | None)
+    assert_type(app.store(WINDOWS).fetch("x", 0, 1), Iterator[tuple[int, int]])
+    assert_type(list(app.store(SESSIONS).fetch("x")), list[tuple[Windowed[str], int]])
+    assert_type(app.store(VERSIONS, stale_stores=True).get("x", 5), VersionedRecord[int] | None)
+    assert_type(app.query_metadata_for_key("seen", "x", serdes.string).active_host, HostInfo)
