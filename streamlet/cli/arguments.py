@@ -111,6 +111,15 @@ class Log:
         return {**quiet, **self.config.client(*kinds)}
 
 
+def application_id(options: argparse.Namespace, given: Mapping[str, str]) -> str | None:
+    """Return the application's id: given, or the name of the module of MODULE:TOPOLOGY; None if neither is there."""
+    named = options.application_id or given.get("application.id")
+    if named or not options.topology:
+        return named or None
+    module = str(options.topology).rpartition(":")[0].removesuffix(".py").rpartition("/")[2]
+    return module.replace(".", "-").replace("_", "-")
+
+
 def topology(name: str) -> Topology:
     """Return what MODULE:TOPOLOGY names: a `Topology`, a `StreamsBuilder`, or a function that returns one of them.
 

@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 
-from streamlet.cli.arguments import Commands, add_log, servers, settings, topology
+from streamlet.cli.arguments import Commands, add_log, application_id, servers, settings, topology
 from streamlet.runtime.lifecycle import State
 from streamlet.runtime.streams import KafkaStreams
 
@@ -34,9 +34,11 @@ def _run(options: argparse.Namespace) -> int:
     )
     given = settings(options)
     built = topology(options.topology)
-    module = options.topology.rpartition(":")[0].removesuffix(".py").rpartition("/")[2]
-    application_id = options.application_id or given.get("application.id") or module.replace(".", "-").replace("_", "-")
-    config = {**given, "application.id": application_id, "bootstrap.servers": servers(options, given)}
+    config = {
+        **given,
+        "application.id": application_id(options, given),
+        "bootstrap.servers": servers(options, given),
+    }
     app = KafkaStreams(built, config)
     app.set_state_listener(_say)
     with app:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from attrs import frozen
 
@@ -68,7 +68,7 @@ def lay_out(sub_topologies: Sequence[SubTopology], application_id: str, existing
     names = {name: internal_name(application_id, name) for name in internal}
     own = set(names.values()) | {tasks_topic(application_id)}
     own |= {changelog_name(application_id, store.name) for part in sub_topologies for store in part.stores}
-    read = {part.id: _topics_read(part, internal, existing, own) for part in sub_topologies}
+    read = {part.id: topics_read(part, internal, existing, own) for part in sub_topologies}
     _check_existing(sub_topologies, internal, existing)
 
     counts = {topic: existing[topic] for topics in read.values() for topic in topics if topic not in internal}
@@ -104,9 +104,17 @@ def missing_sources(sub_topologies: Sequence[SubTopology], existing: Iterable[st
     return sorted({t for part in sub_topologies for t in part.source_topics if t not in internal and t not in known})
 
 
-def _topics_read(
-    part: SubTopology, internal: Mapping[str, object], existing: Mapping[str, int], own: set[str]
+def topics_read(
+    part: SubTopology, internal: Container[str], existing: Mapping[str, int], own: Container[str]
 ) -> list[str]:
+    """Return the topics that a sub-topology reads: internal ones, and those of the others that exist.
+
+    Args:
+        part: The sub-topology.
+        internal: Names of internal topics, without the application's id.
+        existing: All topics of the log and their numbers of partitions.
+        own: The application's topics on the log, which no pattern matches.
+    """
     topics = [topic for topic in part.source_topics if topic in internal or topic in existing]
     for pattern in part.patterns:
         topics += [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import tempfile
 import threading
@@ -16,7 +15,7 @@ from typing import Any, Self, TypeAlias, TypeVar, overload
 
 from streamlet.clients import supplier_for
 from streamlet.clients.supplier import ClientSupplier
-from streamlet.config import EMBEDDED_PREFIX, StreamsConfig
+from streamlet.config import StreamsConfig
 from streamlet.errors import ConfigError, InvalidStateStoreError, StreamsError, TopologyError
 from streamlet.metrics import Counters, Sensor
 from streamlet.runtime.global_thread import GlobalThread
@@ -36,6 +35,7 @@ from streamlet.runtime.queries import (
 from streamlet.runtime.restore import StateRestoreListener
 from streamlet.runtime.sensors import SensorGroup
 from streamlet.runtime.standby import StandbyThread
+from streamlet.runtime.state_root import state_root
 from streamlet.runtime.thread import StreamThread
 from streamlet.runtime.watch import Watch
 from streamlet.runtime.whereabouts import Whereabouts
@@ -243,15 +243,11 @@ class KafkaStreams:
         return app
 
     def _state_root(self) -> Path:
-        if self.config.state_dir is not None:
-            return self.config.state_dir
-        if not self.config.embedded:
-            return default_state_dir()
-        path = self.config.bootstrap_servers.removeprefix(EMBEDDED_PREFIX).partition("?")[0]
-        if not path or path.startswith("mem:"):  # the log ends with the process, and so does its state
+        root = state_root(self.config)
+        if root is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="streamlet-state-")
-            return Path(self._temporary.name)
-        return Path(path + ".state").expanduser()
+            root = Path(self._temporary.name)
+        return root
 
     def wait_until_running(self, timeout: timedelta | None = None) -> bool:
         """Wait until the application runs; False after the timeout.
@@ -686,9 +682,3 @@ def shared_memory(max_bytes: int) -> StateMemory:
                 _memory.max_bytes, max_bytes,
             )  # fmt: skip
         return _memory
-
-
-def default_state_dir() -> Path:
-    """Return where state is kept on a cluster if nothing is said: ``$XDG_STATE_HOME/streamlet``."""
-    home = os.environ.get("XDG_STATE_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "state") / "streamlet"
