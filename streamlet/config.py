@@ -81,6 +81,7 @@ def _choice(*choices: str) -> Callable[[str, object], str]:
 
 OPTIMIZATIONS = frozenset({"single.store.self.join"})
 OPTIMIZATION_KEY = "topology.optimization"
+EXPLICIT_NAMING_KEY = "ensure.explicit.internal.resource.naming"
 
 
 def optimizations(key: str, value: object) -> frozenset[str]:
@@ -114,6 +115,19 @@ def _server(key: str, value: object) -> str:
     if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536) or any(map(str.isspace, text)):
         raise ConfigError(f"{key} must be host:port, not {value!r}")
     return text
+
+
+def boolean(key: str, value: object) -> bool:
+    """Return whether a setting is on.
+
+    Raises:
+        ConfigError: If it is neither a bool nor 'true' or 'false'.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise ConfigError(f"{key} must be true or false, not {value!r}")
 
 
 def _callable(key: str, value: object) -> Callable[..., Any]:
@@ -208,6 +222,12 @@ class StreamsConfig:
     state_cleanup_delay_ms: int = _setting(
         "state.cleanup.delay.ms", _integer(0), 600_000, doc="State of tasks that moved away is deleted after this time."
     )
+    windowstore_changelog_additional_retention_ms: int = _setting(
+        "windowstore.changelog.additional.retention.ms",
+        _integer(0),
+        24 * 60 * 60 * 1000,
+        doc="How much longer than the store a window store's changelog keeps records: brokers go by the wall clock.",
+    )
     repartition_purge_interval_ms: int = _setting(
         "repartition.purge.interval.ms",
         _integer(0),
@@ -243,6 +263,12 @@ class StreamsConfig:
         _integer(0),
         0,
         doc="How many copies of each task's stores to keep warm on other instances. The same on all of them.",
+    )
+    ensure_explicit_internal_resource_naming: bool = _setting(
+        EXPLICIT_NAMING_KEY,
+        boolean,
+        False,
+        doc="Refuse topologies whose stores and repartition topics have generated names, on build and start (KIP-1111).",
     )
     group_protocol: str = _setting(
         "group.protocol",
@@ -376,7 +402,6 @@ _NOT_SUPPORTED = {
     "default.timestamp.extractor": "give builder.stream(..., timestamp_extractor=...)",
     "dsl.store.suppliers.class": "say Materialized(..., in_memory=True) where a store is made",
     "enable.metrics.push": "librdkafka pushes its own metrics: set consumer.enable.metrics.push",
-    "ensure.explicit.internal.resource.naming": None,
     "log.summary.interval.ms": None,
     "max.warmup.replicas": "there are no warm-up replicas",
     "metric.reporters": "give a Sensor: KafkaStreams(..., sensor=...)",
@@ -395,7 +420,6 @@ _NOT_SUPPORTED = {
     "upgrade.from": "there is no older version to upgrade from",
     "window.size.ms": "windowed serdes take their size in code",
     "windowed.inner.class.serde": "windowed serdes take their inner serde in code",
-    "windowstore.changelog.additional.retention.ms": None,
     "acks": "an idempotent producer writes with acks=all",
     "auto.offset.reset": "write consumer.auto.offset.reset, or give builder.stream(..., auto_offset_reset=...)",
     "max.poll.interval.ms": "write consumer.max.poll.interval.ms",

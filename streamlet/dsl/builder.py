@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from attrs import evolve
 
+from streamlet.config import EXPLICIT_NAMING_KEY, boolean
 from streamlet.dsl.global_table import GlobalKTable, GlobalStep
 from streamlet.dsl.materialized import Store, materialized, pending_store
 from streamlet.dsl.optimizations import optimizations
@@ -23,6 +24,7 @@ from streamlet.processor.api import Processor
 from streamlet.serdes import Serde
 from streamlet.topic import Topic, TopicPattern
 from streamlet.topology.graph import Topology
+from streamlet.topology.naming import ensure_named
 from streamlet.topology.nodes import AutoOffsetReset, TimestampExtractor
 
 if TYPE_CHECKING:
@@ -170,14 +172,20 @@ class StreamsBuilder:
         """Return the topology.
 
         Args:
-            config: ``topology.optimization`` is what is read of it; give the same to `start`. The optimisations change
-                names of internal topics and stores: an application keeps those it began with.
+            config: ``topology.optimization`` and ``ensure.explicit.internal.resource.naming`` are what is read of it;
+                give the same to `start`. The optimisations change names of internal topics and stores: an application
+                keeps those it began with.
 
         Raises:
             ConfigError: If ``topology.optimization`` names what there is not.
-            TopologyError: If the program is not valid; missing serdes are listed all at once, each with what to pass.
+            TopologyError: If the program is not valid; missing serdes are listed all at once, each with what to pass,
+                and so are missing names, if they are asked for.
         """
-        return self.plan.build(optimizations(config or {}))
+        given = config or {}
+        topology = self.plan.build(optimizations(given))
+        if boolean(EXPLICIT_NAMING_KEY, given.get(EXPLICIT_NAMING_KEY, False)):
+            ensure_named(topology)
+        return topology
 
     def _source(
         self,

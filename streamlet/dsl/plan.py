@@ -110,6 +110,7 @@ class Plan:
 
     Attributes:
         repartitioned: Repartitions made for joins, by the step before them and their names.
+        generated: All names with numbers so far.
     """
 
     def __init__(self, default_key_serde: Serde[Any] | None, default_value_serde: Serde[Any] | None) -> None:
@@ -120,11 +121,13 @@ class Plan:
         self._stores: list[StoreBuilder[Any]] = []
         self._copartitioned: list[tuple[Step, ...]] = []
         self.repartitioned: dict[tuple[Step, str], Step] = {}
+        self.generated: set[str] = set()
 
     def number(self, prefix: str) -> str:
         """Return the next generated name, like ``KSTREAM-MAP-0000000003``, and use up its number."""
         name = f"{prefix}{self._index:010d}"
         self._index += 1
+        self.generated.add(name)
         return name
 
     def name(self, given: str | None, prefix: str) -> str:
@@ -196,6 +199,7 @@ class Plan:
         for sources in self._copartitioned:
             writer.topology.copartition(writer.outputs(sources))
         writer.topology.optimizations = optimizations
+        writer.topology.generated = frozenset(self.generated)
         return writer.topology
 
 

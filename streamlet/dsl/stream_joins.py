@@ -239,7 +239,9 @@ class _Names:
         self.merge = plan.suffixed_name(name, "-merge", "KSTREAM-MERGE-")
         if store_name is None:
             self.left_store, self.right_store = f"{numbered_left}-store", f"{numbered_right}-store"
-            self.shared_store = f"KSTREAM-OUTERSHARED-{numbered_left.removeprefix(left_prefix)}-store"
+            shared_name = f"KSTREAM-OUTERSHARED-{numbered_left.removeprefix(left_prefix)}"
+            plan.generated.add(shared_name)
+            self.shared_store = f"{shared_name}-store"
         else:
             self.left_store, self.right_store = f"{store_name}{left}-store", f"{store_name}{right}-store"
             self.shared_store = f"{store_name}{shared}-store"

@@ -180,7 +180,7 @@ class Reset:
         """
         self.refuse_if_running()
         # All in one request, which the broker refuses for a group with members. Offsets of internal topics vanish with
-        # the topics; should one outlive its topic, it must not point behind the end of the new one.
+        # the topics, a moment later: none of them may point behind the end of a new topic.
         internal = [place for place in self._committed() if place[0] in plan.topics]
         wanted = {(change.topic, change.partition): change.after for change in plan.offsets} | dict.fromkeys(
             internal, 0
@@ -289,12 +289,20 @@ class Reset:
                 if error_of(error).code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # it is gone already
                     raise self._failed(f"delete topic {topic}", error) from error
             _log.info("deleted topic %s", topic)
+        self._until(lambda: not set(topics) & set(self._admin.topics()), f"topics {', '.join(topics)} are still there")
+        # The coordinator forgets their offsets a moment later; not the ones of an application that was started since.
+        self._until(
+            lambda: not any(topic in topics for topic, _ in self._committed()),
+            f"offsets of {', '.join(topics)} are still there",
+        )
+
+    def _until(self, condition: Callable[[], bool], fault: str) -> None:
         pause = Event()  # brokers learn of it by themselves: there is nothing to wait for but time
         for _ in range(int(_SECONDS / _PAUSE_SECONDS)):
-            if not set(topics) & set(self._admin.topics()):
+            if condition():
                 return
             pause.wait(_PAUSE_SECONDS)
-        raise StreamsError(f"topics {', '.join(topics)} are still there after {_SECONDS:g} s: reset again")
+        raise StreamsError(f"{fault} after {_SECONDS:g} s: reset again")
 
     def _waited(self, what: str, future: Any) -> Any:
         try:

@@ -52,6 +52,7 @@ from streamlet.state import (
 from streamlet.time import Clock, SystemClock
 from streamlet.topology import Topology
 from streamlet.topology.nodes import Partitioner
+from streamlet.topology.naming import ensure_named
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class KafkaStreams:
 
     Raises:
         ConfigError: The configuration is wrong.
-        TopologyError: There is nothing to run.
+        TopologyError: There is nothing to run, or names are missing (``ensure.explicit.internal.resource.naming``).
     """
 
     def __init__(
@@ -112,6 +113,8 @@ class KafkaStreams:
                 f"topology.optimization asks for {', '.join(sorted(missing))}, but the topology was built without: "
                 f"give the configuration to builder.build(config) as well"
             )
+        if self.config.ensure_explicit_internal_resource_naming:
+            ensure_named(topology)
         self.topology = topology
         self._clock = clock or SystemClock()
         self._counters = Counters()

@@ -19,8 +19,8 @@ from streamlet.topic import check_name
 
 S_co = TypeVar("S_co", covariant=True)
 
-_ADDITIONAL_RETENTION_MS = 24 * 60 * 60 * 1000
-"""Changelogs keep a day more than the store: the broker's clock is not stream time."""
+_ADDITIONAL_COMPACTION_LAG_MS = 24 * 60 * 60 * 1000
+"""Changelogs of versioned stores keep a day more than the store: the broker's clock is not stream time."""
 
 
 def _check_name(_instance: object, _attribute: object, name: str) -> None:
@@ -98,11 +98,11 @@ class StoreBuilder(Generic[S_co]):
     def changelog_config(self, config: StreamsConfig) -> dict[str, str]:
         """Return the changelog topic's configs: Kafka Streams' for the kind, then ``topic.*``, then the store's own."""
         defaults = {"cleanup.policy": "compact", "message.timestamp.type": "CreateTime"}
-        kept = str((self.retention_ms or 0) + _ADDITIONAL_RETENTION_MS)
+        kept = self.retention_ms or 0
         computed: dict[str, str] = {}
         if self.windowed:
             defaults["cleanup.policy"] = "compact,delete"
-            computed["retention.ms"] = kept
+            computed["retention.ms"] = str(kept + config.windowstore_changelog_additional_retention_ms)
         elif self.kind is StoreKind.VERSIONED_KEY_VALUE:
-            computed["min.compaction.lag.ms"] = kept
+            computed["min.compaction.lag.ms"] = str(kept + _ADDITIONAL_COMPACTION_LAG_MS)
         return {**defaults, **config.topic_configs, **computed, **self.changelog_overrides}

@@ -100,10 +100,12 @@ class Topology:
 
     Attributes:
         optimizations: Those of ``topology.optimization`` that were made when it was built.
+        generated: Names with numbers that the builder made up, of which some are names of stores and topics.
     """
 
     def __init__(self) -> None:
         self.optimizations: frozenset[str] = frozenset()
+        self.generated: frozenset[str] = frozenset()
         self._nodes: dict[str, Node] = {}
         self._stores: dict[str, StoreBuilder[Any]] = {}
         self._internal: dict[str, InternalTopic] = {}
