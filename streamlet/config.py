@@ -268,7 +268,7 @@ class StreamsConfig:
         EXPLICIT_NAMING_KEY,
         boolean,
         False,
-        doc="Refuse topologies whose stores and repartition topics have generated names, on build and start (KIP-1111).",
+        doc="Refuse generated names of stores and repartition topics, on build and on start (KIP-1111).",
     )
     group_protocol: str = _setting(
         "group.protocol",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from streamlet.cli.arguments import Commands, topology
+from streamlet.topology import TopologyShape
 
 
 def add_to(commands: Commands) -> None:
@@ -16,18 +17,24 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument("topology", metavar="MODULE:TOPOLOGY", help="see `streamlet run`")
     parser.add_argument(
-        "--format", choices=("text", "mermaid", "dot"), default="text", help="text, Mermaid or Graphviz (default: text)"
+        "--format",
+        choices=("text", "mermaid", "dot", "json"),
+        default="text",
+        help="text, Mermaid, Graphviz, or JSON to be saved for `streamlet check` (default: text)",
     )
     parser.set_defaults(action=_describe)
 
 
 def _describe(options: argparse.Namespace) -> int:
-    description = topology(options.topology).describe()
+    built = topology(options.topology)
+    description = built.describe()
     match options.format:
         case "mermaid":
             print(description.mermaid())
         case "dot":
             print(description.dot())
+        case "json":
+            print(TopologyShape.of(built).to_json())
         case _:
             print(description)
     return 0

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 
 from confluent_kafka import KafkaException
 
-from streamlet.cli import consume, describe, produce, reset, run, topics
+from streamlet.cli import check, consume, describe, produce, reset, run, topics
 from streamlet.cli.arguments import UsageError
 from streamlet.errors import StreamsError
 
-_COMMANDS = (run, describe, produce, consume, topics, reset)
+_COMMANDS = (run, describe, produce, consume, topics, reset, check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

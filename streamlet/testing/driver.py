@@ -23,6 +23,7 @@ from streamlet.testing.topics import TestInputTopic, TestOutputTopic
 from streamlet.time import ManualClock, SystemClock
 from streamlet.topic import Topic
 from streamlet.topology.graph import SubTopology, Topology
+from streamlet.topology.naming import ensure_named
 from streamlet.topology.nodes import changelog_name
 
 S = TypeVar("S")
@@ -78,6 +79,8 @@ class TopologyTestDriver:
         initial_wall_clock_time: int | None = None,
     ) -> None:
         self.config = StreamsConfig.parse({**_DEFAULTS, **(config or {})})
+        if self.config.ensure_explicit_internal_resource_naming:
+            ensure_named(topology)
         self.topology = topology
         self.clock = ManualClock(
             SystemClock().wall_ms() if initial_wall_clock_time is None else initial_wall_clock_time

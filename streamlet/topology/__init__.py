@@ -1,6 +1,7 @@
 """The graph as plain frozen data: nodes, stores, sub-topologies, validation, `describe()`."""
 
 from streamlet.topology.description import NodeDescription, SubTopologyDescription, TopologyDescription
+from streamlet.topology.evolution import Compatibility, Finding, Verdict, compatibility
 from streamlet.topology.graph import SubTopology, Topology
 from streamlet.topology.nodes import (
     InternalTopic,
@@ -11,8 +12,11 @@ from streamlet.topology.nodes import (
     changelog_name,
     internal_name,
 )
+from streamlet.topology.shape import TopologyShape
 
 __all__ = [
+    "Compatibility",
+    "Finding",
     "InternalTopic",
     "Node",
     "NodeDescription",
@@ -23,6 +27,9 @@ __all__ = [
     "SubTopologyDescription",
     "Topology",
     "TopologyDescription",
+    "TopologyShape",
+    "Verdict",
     "changelog_name",
+    "compatibility",
     "internal_name",
 ]
