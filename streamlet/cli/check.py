@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from streamlet.cli.arguments import Commands, UsageError, topology
@@ -52,4 +53,17 @@ def _shape(name: str) -> TopologyShape:
             return TopologyShape.from_json(path.read_text())
         except OSError as error:
             raise UsageError(f"{name} cannot be read: {error.strerror}") from error
-    return TopologyShape.of(topology(name))
+    before = set(sys.modules)
+    shape = TopologyShape.of(topology(name))
+    module = Path(name.rpartition(":")[0])
+    if module.suffix == ".py":
+        _forget(set(sys.modules) - before, module.parent.resolve())
+    return shape
+
+
+def _forget(modules: set[str], directory: Path) -> None:
+    """Forget what was imported from a directory: the other version may have modules of the same names."""
+    for name in modules:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is not None and directory in Path(file).resolve().parents:
+            del sys.modules[name]

@@ -1,4 +1,4 @@
-"""Whether a new version of a program can take up what the old one left: state, changelogs, repartition topics, tasks."""
+"""Whether a new version of a program can take up what the old one left: stores, repartition topics, tasks."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def compatibility(old: Version, new: Version, *, accept: Collection[str] = ()) -
             else f
             for f in findings
         ),
-        before.fingerprint == after.fingerprint,
+        before.fingerprint == after.fingerprint and all(finding.verdict is Verdict.SAME for finding in findings),
     )
 
 
@@ -337,7 +337,7 @@ def _parts(before: TopologyShape, after: TopologyShape) -> Iterable[Finding]:
             yield Finding(
                 "sub-topology", name, Verdict.RESTORED,
                 f"it is number {numbers} now, and so are its tasks: what lies on the machines under the old numbers "
-                f"is deleted after state.cleanup.delay.ms",
+                f"is not used",
             )  # fmt: skip
     known = {part.id for part in before.parts}
     for part in after.parts:

@@ -387,7 +387,11 @@ class Topology:
             (
                 sorted((topic.name, topic.partitions) for topic in self._internal.values()),
                 sorted(sorted(group) for part in self.sub_topologies for group in part.copartition_groups),
-                sorted((store.name, store.logging) for part in self.sub_topologies for store in part.stores),
+                sorted(
+                    (s.name, s.logging, s.kind.value, s.retention_ms or 0, s.window_size_ms, s.retain_duplicates)
+                    for part in self.sub_topologies
+                    for s in part.stores
+                ),
             )
         )
         return hashlib.sha256(text.encode()).hexdigest()[:32]

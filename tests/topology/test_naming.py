@@ -84,7 +84,7 @@ PROGRAMS: list[tuple[str, Program, list[str], Program]] = [
         lambda b: b.table(ONE, store="one").join(b.table(TWO, store="two"), extractor, first),
         ["join(..., name=...)"] * 3,
         lambda b: b.table(ONE, store="one").join(
-            b.table(TWO, store="two"), extractor, first, name="related", store="related"
+            b.table(TWO, store="two"), extractor, first, name="related", store=Materialized("related", value_serde=S)
         ),
     ),
     (
