@@ -28,6 +28,10 @@ class LogRefusalError(ControlError):
         self.error = error
 
 
+class InstanceHeldError(ControlError):
+    """Another member of the group has this one's ``group.instance.id``, alive or not yet given up (KIP-848)."""
+
+
 _MEMBERSHIP = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,

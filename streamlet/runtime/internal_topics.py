@@ -256,10 +256,10 @@ class LogBusyError(StreamsError):
 
 
 def prepare(layout: Layout, existing: Mapping[str, int], admin: Admin, config: StreamsConfig) -> None:
-    """Make the internal topics that do not exist, and check the cleanup policies of those that do.
+    """Make the internal topics that do not exist; check cleanup policies and retention of those that do.
 
     Raises:
-        InvalidTopicError: A topic exists whose policy would lose data.
+        InvalidTopicError: A topic exists whose configuration would lose data.
     """
     wanted: dict[str, tuple[int, Mapping[str, str]]] = {}
     for topic, count in layout.repartition.items():
@@ -271,6 +271,7 @@ def prepare(layout: Layout, existing: Mapping[str, int], admin: Admin, config: S
     present = {topic: wanted[topic][1] for topic in wanted if topic in existing}
     for topic, configs in admin.configs(present).items():
         _check_policy(topic, configs.get("cleanup.policy", "delete"), present[topic].get("cleanup.policy", "delete"))
+        _check_times(topic, configs, present[topic])
     admin.create({topic: details for topic, details in wanted.items() if topic not in existing})
 
 
@@ -283,3 +284,18 @@ def _check_policy(topic: str, found: str, needed: str) -> None:
             f"internal topic {topic} has cleanup.policy {found!r}, but the topology needs {needed!r}: "
             f"records would get lost. Set it with kafka-configs, or delete the topic if its data is not needed"
         )
+
+
+def _check_times(topic: str, found: Mapping[str, str], needed: Mapping[str, str]) -> None:
+    """Check that records are kept as long as the topology needs them; longer does no harm."""
+    deletes = "delete" in found.get("cleanup.policy", "delete")
+    for name, counts in (("retention.ms", deletes), ("min.compaction.lag.ms", True)):
+        if not counts or name not in needed or name not in found:
+            continue
+        kept, wanted = int(found[name]), int(needed[name])
+        if kept != -1 and (wanted == -1 or kept < wanted):
+            raise InvalidTopicError(
+                f"internal topic {topic} has {name} {kept}, but the topology needs {wanted}: records would get lost "
+                f"before their time. Set it: kafka-configs --alter --entity-type topics --entity-name {topic} "
+                f"--add-config {name}={wanted}"
+            )

@@ -19,7 +19,7 @@ from streamlet.runtime.assignment import GroupAssignment
 from streamlet.runtime.careful import CarefulMode
 from streamlet.runtime.commit import Commit
 from streamlet.runtime.context import AppContext
-from streamlet.runtime.failures import LogRefusalError, Remedy, is_busy, is_membership
+from streamlet.runtime.failures import InstanceHeldError, LogRefusalError, Remedy, is_busy, is_membership
 from streamlet.runtime.lifecycle import ThreadState
 from streamlet.runtime.members import member_client_id
 from streamlet.runtime.outputs import Outputs
@@ -38,6 +38,7 @@ _LATER_SECONDS = 0.05
 _METADATA_SECONDS = 5.0
 _FIRST_BACKOFF_SECONDS = 0.02
 _LONGEST_BACKOFF_SECONDS = 1.0
+_JOIN_AGAIN_SECONDS = 1.0
 # Offsets of topics that the group is not subscribed to expire (KIP-211), and the age of local state decides whether its
 # changelog can be continued: both are refreshed while there is nothing to do.
 _REFRESH_SECONDS = 3_600.0
@@ -75,6 +76,7 @@ class StreamThread:
         self._idle = False
         self._drained = False
         self._failing_since: float | None = None
+        self._held_since: float | None = None
         self._refused_up_to: dict[Place, int] = {}
         self._backoff = 0.0
         self._paused = False
@@ -115,7 +117,10 @@ class StreamThread:
             self._to(ThreadState.STARTING)
             self._open()
             while not self._stop.is_set():
-                self._turn()
+                try:
+                    self._turn()
+                except InstanceHeldError as held:
+                    self._join_again(held)
         except BaseException as error:
             failure = error
         self._to(ThreadState.PENDING_SHUTDOWN)
@@ -129,6 +134,26 @@ class StreamThread:
         self._to(ThreadState.DEAD)
         if failure is not None:
             self._died(self, failure)
+
+    def _join_again(self, held: InstanceHeldError) -> None:
+        """Build the clients anew, as a consumer that was refused once stays refused.
+
+        The broker gives a static member that was killed up after its session timeout.
+
+        Raises:
+            StreamsError: It did not within ``task.timeout.ms``.
+        """
+        now = self._app.clock.monotonic()
+        if self._held_since is None:
+            self._held_since = now
+        if now - self._held_since > self._app.task_timeout:
+            raise StreamsError(
+                f"{held}, for {now - self._held_since:.0f} s (task.timeout.ms): give each instance its own"
+            ) from held
+        _log.warning("%s: %s; tried again until it has left the group, or its session has ended", self.name, held)
+        self._close(None)
+        if not self._stop.wait(_JOIN_AGAIN_SECONDS):
+            self._open()
 
     def _to(self, state: ThreadState) -> None:
         if self.state is not state:
@@ -320,6 +345,16 @@ class StreamThread:
             elif error.code() == KafkaError._MAX_POLL_EXCEEDED:
                 _log.warning("%s: user code took longer than max.poll.interval.ms; its tasks are given up", self.name)
             elif error.fatal() or error.code() == KafkaError._FATAL:
+                # there are no codes for these here: what the broker said is in the text
+                if "UNRELEASED_INSTANCE_ID" in error.str() or "instance ID is still used" in error.str():
+                    raise InstanceHeldError(
+                        f"another member of the group has this one's group.instance.id: {error.str()}"
+                    )
+                if "FENCED_INSTANCE_ID" in error.str():
+                    raise StreamsError(
+                        f"another member of the group has come with this one's group.instance.id and has taken its "
+                        f"place: give each instance its own ({error.str()})"
+                    )
                 raise StreamsError(
                     f"the consumer has failed for good: {error.str()}. With group.protocol=consumer the brokers must "
                     f"offer that protocol (Kafka 4.0 or later)"

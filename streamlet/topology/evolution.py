@@ -187,7 +187,7 @@ def _store(old: StoreShape, new: StoreShape, before: TopologyShape, after: Topol
         return found(
             Verdict.ADJUST,
             f"it keeps rows for {new.retention_ms} ms, which was {old.retention_ms} ms: its changelog keeps them for "
-            f"the time before",
+            f"the time before, and start refuses that",
             f"Raise retention.ms of the topic <application.id>-{old.name}-changelog with kafka-configs",
         )
     if partitions is not None:
