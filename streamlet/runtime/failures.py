@@ -114,6 +114,12 @@ def is_record_fault(error: KafkaError) -> bool:
     return error.code() in _RECORD
 
 
+def has_cause(fatal: KafkaError, code: int) -> bool:
+    """Whether a consumer's fatal error was caused by this one, which is in its text only."""
+    cause = KafkaError(code)
+    return cause.str() in fatal.str() or str(cause.name()) in fatal.str()
+
+
 def is_busy(error: KafkaError) -> bool:
     """Whether the same call may succeed later."""
     return not error.fatal() and (error.retriable() or error.code() in _BUSY)

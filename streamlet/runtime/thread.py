@@ -19,7 +19,7 @@ from streamlet.runtime.assignment import GroupAssignment
 from streamlet.runtime.careful import CarefulMode
 from streamlet.runtime.commit import Commit
 from streamlet.runtime.context import AppContext
-from streamlet.runtime.failures import InstanceHeldError, LogRefusalError, Remedy, is_busy, is_membership
+from streamlet.runtime.failures import InstanceHeldError, LogRefusalError, Remedy, has_cause, is_busy, is_membership
 from streamlet.runtime.lifecycle import ThreadState
 from streamlet.runtime.members import member_client_id
 from streamlet.runtime.outputs import Outputs
@@ -345,12 +345,11 @@ class StreamThread:
             elif error.code() == KafkaError._MAX_POLL_EXCEEDED:
                 _log.warning("%s: user code took longer than max.poll.interval.ms; its tasks are given up", self.name)
             elif error.fatal() or error.code() == KafkaError._FATAL:
-                # there are no codes for these here: what the broker said is in the text
-                if "UNRELEASED_INSTANCE_ID" in error.str() or "instance ID is still used" in error.str():
+                if has_cause(error, KafkaError.UNRELEASED_INSTANCE_ID):
                     raise InstanceHeldError(
                         f"another member of the group has this one's group.instance.id: {error.str()}"
                     )
-                if "FENCED_INSTANCE_ID" in error.str():
+                if has_cause(error, KafkaError.FENCED_INSTANCE_ID):
                     raise StreamsError(
                         f"another member of the group has come with this one's group.instance.id and has taken its "
                         f"place: give each instance its own ({error.str()})"

@@ -324,6 +324,9 @@ def _parts(before: TopologyShape, after: TopologyShape) -> Iterable[Finding]:
         stores = {store.name for store in before.stores if store.part == part.id}
         heirs = {store.part for store in after.stores if store.name in stores}
         heirs |= {other.id for other in after.parts if set(other.reads) & set(part.reads)}
+        if not heirs:  # what it reads may have another number now, which is said of the topic
+            stems = set(map(without_number, part.reads))
+            heirs = {other.id for other in after.parts if stems & set(map(without_number, other.reads))}
         name = str(part.id)
         if heirs == {part.id}:
             yield Finding("sub-topology", name, Verdict.SAME)
