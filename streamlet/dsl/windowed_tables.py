@@ -110,13 +110,20 @@ def windowed_serdes(known: Serdes, windows: Windows) -> Serdes:
     return known.wrapping_key(wrap)
 
 
-def aggregation(windows: Windows, folding: Folding, emit: EmitStrategy, store: str, sends_old: bool) -> Operator:
+def aggregation(
+    windows: Windows,
+    folding: Folding,
+    emit: EmitStrategy,
+    store: str,
+    sends_old: bool,
+    idle_after_ms: int | None = None,
+) -> Operator:
     """Return what aggregates over windows."""
     if isinstance(windows, SessionWindows):
-        return AggregateSessions(folding, windows, emit, store, sends_old)
+        return AggregateSessions(folding, windows, emit, store, sends_old, idle_after_ms)
     if isinstance(windows, SlidingWindows):
-        return AggregateSlidingWindows(folding, windows, emit, store, sends_old)
-    return AggregateWindows(folding, windows, emit, store, sends_old)
+        return AggregateSlidingWindows(folding, windows, emit, store, sends_old, idle_after_ms)
+    return AggregateWindows(folding, windows, emit, store, sends_old, idle_after_ms)
 
 
 def grace_of(windows: Windows) -> int | None:

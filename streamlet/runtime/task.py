@@ -499,6 +499,17 @@ class Task:
             if queue.last is not None
         }
 
+    def metadata(self) -> dict[tuple[str, int], str]:
+        """Return what to commit with offsets that are committed already; nothing if no number has changed since.
+
+        Time may go on without records, and has to be there again after a restart.
+        """
+        numbers = {name: number.value for name, number in self._remembered.items() if number.value >= 0}
+        before = {} if self._snapshot is None else self._snapshot.remembered
+        if all(before.get(name) == value for name, value in numbers.items()):
+            return {}
+        return {key: encode_times(queue.partition_time, numbers) for key, queue in self._queues.items()}
+
     def committed(self) -> None:
         """What `consumed` returned is committed: `rewind` goes back to here."""
         self.commit_requested = False
