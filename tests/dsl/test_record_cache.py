@@ -22,6 +22,7 @@ from streamlet import (
     serdes,
 )
 from streamlet.dsl.record_cache import ENTRY_BYTES
+from streamlet.state.cache_budget import CacheBudget
 from tests.dsl.windows.aborts import pipe_with_aborts
 from tests.dsl.windows.support import IN, OUT, Row, ms
 
@@ -61,6 +62,8 @@ def pipe(topology: Topology, batches: Batches, cache: int) -> tuple[list[list[Ro
                 topics[other].pipe_input(key, value, timestamp)
             driver.commit()
             out.append([(r.key, r.value, r.timestamp) for r in sink.read_records_to_list()])
+            budget = driver._cache_budget
+            assert budget is None or budget.used == 0, "nothing is held back after a commit"
         rows: list[tuple[str, Any]] = []
         for name, store in sorted(driver.get_all_state_stores().items()):
             with store.all() if hasattr(store, "all") else store.find_sessions(None, None, 0, 2**40) as found:
@@ -275,3 +278,24 @@ def test_what_was_held_back_comes_again_after_an_abort(restart: bool, rows: list
     topology = builder.build()
     plain = pipe_with_aborts(topology, rows, [False] * len(rows))
     assert pipe_with_aborts(topology, rows, aborts, restart=restart, **{CACHE: 1 << 20}) == plain
+
+
+def test_the_caches_of_a_thread_share_what_there_is() -> None:
+    budget = CacheBudget.of(100, threads=3)
+    assert budget is not None
+    assert budget.limit == 33
+    assert CacheBudget.of(0) is None
+    builder = StreamsBuilder()
+    builder.table(IN, store=_store(True, "one")).to_stream().to(OUT)
+    builder.table(OTHER, store=_store(True, "two")).to_stream().to(OUT)
+    with BatchDriver(builder.build(), {CACHE: 3 * (ENTRY_BYTES + 8)}, initial_wall_clock_time=0) as driver:
+        one, two = driver.create_input_topic(IN), driver.create_input_topic(OTHER)
+        sink = driver.create_output_topic(OUT)
+        for key in "ab":
+            one.pipe_input(key, 1, 0)
+        two.pipe_input("c", 2, 0)
+        assert sink.is_empty  # three fit
+        two.pipe_input("d", 2, 0)  # the cache that grew is emptied, though the other one holds as much
+        assert [record.key for record in sink.read_records_to_list()] == ["c", "d"]
+        driver.commit()
+        assert [record.key for record in sink.read_records_to_list()] == ["a", "b"]
