@@ -299,3 +299,20 @@ def test_the_caches_of_a_thread_share_what_there_is() -> None:
         assert [record.key for record in sink.read_records_to_list()] == ["c", "d"]
         driver.commit()
         assert [record.key for record in sink.read_records_to_list()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", ["inner", "left"])
+@settings(max_examples=30)
+@given(batches=BATCHES, limit=st.sampled_from([1, 3 * ENTRY_BYTES, 1 << 20]))
+def test_foreign_keys_of_cached_tables_end_alike(kind: str, batches: Batches, limit: int) -> None:
+    builder = StreamsBuilder()
+    left, right = builder.table(IN, store=_store(True, "left")), builder.table(OTHER, store=_store(True, "right"))
+    join = left.join if kind == "inner" else left.left_join
+    table: KTable[Any, Any] = join(right, lambda value: "abc"[value % 3], lambda one, other: [one, other])
+    table.to_stream().to(OUT)
+    topology = builder.build()
+    rows = [
+        {key: value for batch in pipe(topology, batches, size)[0] for key, value, _ in batch} for size in (0, limit)
+    ]
+    plain, cached = ({key: value for key, value in of.items() if value is not None} for of in rows)
+    assert cached == plain
