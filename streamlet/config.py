@@ -21,7 +21,7 @@ from streamlet.errors import ConfigError
 CLIENT_PREFIXES = ("main.consumer.", "restore.consumer.", "consumer.", "producer.", "admin.")
 SECURITY_PREFIXES = ("security.", "sasl.", "ssl.")
 TOPIC_PREFIX = "topic."
-ALIASES = {"brokers": "bootstrap.servers"}
+ALIASES = {"brokers": "bootstrap.servers", "cache.max.bytes.buffering": "statestore.cache.max.bytes"}
 EMBEDDED_PREFIX = "embedded:"
 
 
@@ -290,6 +290,12 @@ class StreamsConfig:
         doc="Uncommitted changes of a thread's stores in memory; more asks for an early commit.",
         ours=True,
     )
+    cache_max_bytes: int = _setting(
+        "statestore.cache.max.bytes",
+        _integer(0),
+        0,
+        doc="Changes of tables held back for one per row and commit, over all threads; 0 (unlike Kafka Streams): none.",
+    )
     clients: Mapping[str, Mapping[str, Any]] = field(factory=dict, kw_only=True, repr=False)
     topic_configs: Mapping[str, str] = field(factory=dict, kw_only=True)
 
@@ -388,7 +394,6 @@ def _client_fault(key: str, bare: str, prefix: str) -> str | None:
 _NOT_SUPPORTED = {
     "acceptable.recovery.lag": "tasks are placed by the group's assignor",
     "built.in.metrics.version": "there is one version of the metrics",
-    "cache.max.bytes.buffering": "record caches are not there; changes are emitted one by one",
     "default.client.supplier": "the supplier follows from bootstrap.servers",
     "default.deserialization.exception.handler": "write deserialization.exception.handler",
     "default.production.exception.handler": "write production.exception.handler",
@@ -415,7 +420,6 @@ _NOT_SUPPORTED = {
     "rack.aware.assignment.tags": "the group's assignor does not know racks",
     "rack.aware.assignment.traffic_cost": "the group's assignor does not know racks",
     "rocksdb.config.setter": "one memory bound covers all stores: state.memory.max.bytes",
-    "statestore.cache.max.bytes": "record caches are not there; changes are emitted one by one",
     "task.assignor.class": "tasks are placed by the group's assignor",
     "upgrade.from": "there is no older version to upgrade from",
     "window.size.ms": "windowed serdes take their size in code",

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from streamlet.processor.operator import NodeContext
+from streamlet.processor.api import PunctuationType
+from streamlet.processor.operator import NodeContext, Remembered
 
 Place = tuple[int, int]
 """When a window closes, and what else tells it from others: ``(start, start)``, or a session's ``(end, start)``."""
@@ -87,6 +88,49 @@ class OpenWindows:
 
     def _forget(self) -> None:
         self._places = None
+
+
+class IdleTime:
+    """Stream time that goes on by the wall clock when a node receives no records.
+
+    Once no record has come for `after_ms`, the node's stream time is what it was at the last record, or at the start
+    of the task, plus the wall-clock time since then. It never goes back: a record that is behind it is late, whatever
+    the other records say. It is committed like all stream time.
+
+    Args:
+        context: The node's.
+        after_ms: How long no record has to come.
+        time: The node's stream time.
+        close: Sends the results of windows that have closed; called with no record at hand.
+    """
+
+    def __init__(self, context: NodeContext, after_ms: int, time: Remembered, close: Callable[[], None]) -> None:
+        self._after_ms = after_ms
+        self._time = time
+        self._close = close
+        self._now = context.wall_clock_time
+        self.seen()
+        context.on_rewind(self.seen)
+        interval = max(1, context.config.window_emit_interval_ms)
+        context.schedule(interval, PunctuationType.WALL_CLOCK_TIME, self._look)
+
+    def seen(self) -> None:
+        """Note that there was a record just now; the node's stream time includes it."""
+        self._base, self._since = self._time.value, self._now()
+
+    def _look(self, now_ms: int) -> None:
+        elapsed = now_ms - self._since
+        if self._base < 0 or elapsed < self._after_ms:
+            return
+        self._time.value = max(self._time.value, self._base + elapsed)
+        self._close()
+
+
+def idle_time(
+    context: NodeContext, after_ms: int | None, time: Remembered, close: Callable[[], None]
+) -> Callable[[], None] | None:
+    """Return what to call with each record, once stream time includes it; None if windows wait for records."""
+    return None if after_ms is None else IdleTime(context, after_ms, time, close).seen
 
 
 def _bytes_of(item: tuple[bytes, Any]) -> bytes:

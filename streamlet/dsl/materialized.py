@@ -48,6 +48,8 @@ class Materialized(Generic[VM]):
             Updates out of order then change the history only; joins and aggregations behind the table ignore them.
         in_memory: Keep the data in memory instead of in RocksDB.
         logging: Keep a changelog, from which the store is restored elsewhere.
+        caching: Hold changes back for one per row and commit, if ``statestore.cache.max.bytes`` says so; False sends
+            every change of this table. Tables with versions and final results of windows are never held back.
         immutable_values: A promise that no value is ever changed in place, so that the store may keep the objects
             instead of bytes; `TopologyTestDriver` checks it. Frozen classes, numbers and strings need no promise.
         changelog_config: Configs of the changelog topic.
@@ -59,6 +61,7 @@ class Materialized(Generic[VM]):
     history_retention: timedelta | None = field(default=None, kw_only=True, validator=_check_history)
     in_memory: bool = field(default=False, kw_only=True)
     logging: bool = field(default=True, kw_only=True)
+    caching: bool = field(default=True, kw_only=True)
     immutable_values: bool = field(default=False, kw_only=True)
     changelog_config: Mapping[str, str] = field(factory=dict, kw_only=True)
 
@@ -93,6 +96,7 @@ class PendingStore:
         options: As given by the user.
         serdes: Inherited ones.
         ask: Where the user can give those that are missing.
+        caching: Whether changes of its rows may be held back.
     """
 
     def __init__(self, name: str, options: Materialized[Any], serdes: Serdes, ask: Ask) -> None:
@@ -100,6 +104,7 @@ class PendingStore:
         self.ask = ask
         self.options = options
         self.serdes = serdes.given(value=options.value_serde)
+        self.caching = options.caching and options.history_retention is None
 
     def builder(self, writer: Writer, node: str) -> StoreBuilder[Any]:
         """Return its declaration; families with other stores than key-value override this."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from streamlet.dsl.final_results import OpenWindows, Place
+from streamlet.dsl.final_results import OpenWindows, Place, idle_time
 from streamlet.dsl.folding import Folding
 from streamlet.dsl.windows import EmitStrategy, SessionWindows
 from streamlet.processor.operator import Forward, NodeContext, Operator
@@ -29,6 +29,7 @@ class AggregateSessions(Operator):
         emit: When results are sent.
         store: The session store.
         sends_old: Whether changes carry old values.
+        idle_after_ms: How long no record has to come for sessions to close by the wall clock; None: they never do.
     """
 
     folding: Folding
@@ -36,6 +37,7 @@ class AggregateSessions(Operator):
     emit: EmitStrategy
     store: str
     sends_old: bool
+    idle_after_ms: int | None = None
 
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
@@ -45,6 +47,9 @@ class AggregateSessions(Operator):
         store, time = context.store(self.store), context.remember("stream-time")
         find, put, dropped, failed = store.fast_find, store.fast_put, context.dropped, context.failed
         final = _FinalSessions(context, forward, store) if self.emit is EmitStrategy.ON_WINDOW_CLOSE else None
+        seen = None
+        if final is not None:
+            seen = idle_time(context, self.idle_after_ms, time, lambda: final.send(time.value - retention, ()))
 
         def process(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             if key is None:
@@ -52,6 +57,8 @@ class AggregateSessions(Operator):
                 return
             if timestamp > time.value:
                 time.value = timestamp
+            if seen is not None:
+                seen()
             close = time.value - retention
             if final is not None:
                 final.prevent_expiry(timestamp, close, headers)
@@ -110,14 +117,15 @@ class _FinalSessions:
     def prevent_expiry(self, end: int, close: int, headers: Headers) -> None:
         """Send the results of sessions that the store forgets once there is one with this end."""
         if self._open.expire_at(end - self._store.expiry.retention_ms):
-            self._send(close, headers)
+            self.send(close, headers)
 
     def send_if_due(self, close: int, headers: Headers) -> None:
         """Send results if there may be any."""
         if self._open.due(close):
-            self._send(close, headers)
+            self.send(close, headers)
 
-    def _send(self, close: int, headers: Headers) -> None:
+    def send(self, close: int, headers: Headers) -> None:
+        """Send the results of sessions that have closed."""
         for (end, start), key in self._open.take(close - 1, close):  # its end belongs to a session
             aggregate = self._store.fetch_session(key, start, end)
             if aggregate is not None:

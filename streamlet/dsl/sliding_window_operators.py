@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import define, frozen
 
-from streamlet.dsl.final_results import OpenWindows, Place
+from streamlet.dsl.final_results import OpenWindows, Place, idle_time
 from streamlet.dsl.folding import Folding
 from streamlet.dsl.windows import EmitStrategy, SlidingWindows
 from streamlet.processor.operator import Forward, NodeContext, Operator
@@ -64,6 +64,7 @@ class AggregateSlidingWindows(Operator):
         emit: When results are sent.
         store: The window store.
         sends_old: Whether changes carry old values.
+        idle_after_ms: How long no record has to come for windows to close by the wall clock; None: they never do.
     """
 
     folding: Folding
@@ -71,6 +72,7 @@ class AggregateSlidingWindows(Operator):
     emit: EmitStrategy
     store: str
     sends_old: bool
+    idle_after_ms: int | None = None
 
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
@@ -79,6 +81,9 @@ class AggregateSlidingWindows(Operator):
         fetch, dropped, failed = store.fast_fetch, context.dropped, context.failed
         final = self._final(context, forward) if self.emit is EmitStrategy.ON_WINDOW_CLOSE else None
         change = self._changes(context, final)
+        seen = None
+        if final is not None:
+            seen = idle_time(context, self.idle_after_ms, time, lambda: final.send(time.value - grace, ()))
 
         def process(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             if key is None or value is None:
@@ -88,6 +93,8 @@ class AggregateSlidingWindows(Operator):
                 final.prevent_expiry(timestamp + 1, time.value - grace, headers)
             if timestamp > time.value:
                 time.value = timestamp
+            if seen is not None:
+                seen()
             close = time.value - grace
             if timestamp + difference < close:
                 dropped("late: all its windows have closed")
@@ -246,14 +253,15 @@ class _FinalSlidingResults:
     def prevent_expiry(self, start: int, close: int, headers: Headers) -> None:
         """Send what had closed before this record and only waited for the interval, before the store forgets it."""
         if self._open.expire_at(start - self._retention):
-            self._send(close, headers)
+            self.send(close, headers)
 
     def send_if_due(self, close: int, headers: Headers) -> None:
         """Send results if there may be any."""
         if self._open.due(close):
-            self._send(close, headers)
+            self.send(close, headers)
 
-    def _send(self, close: int, headers: Headers) -> None:
+    def send(self, close: int, headers: Headers) -> None:
+        """Send the results of windows that have closed."""
         for (start, _), key in self._open.take(close - self._difference - 1, close):  # its end belongs to a window
             row = self._store.fast_get(key, start)
             if row is not None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from streamlet.dsl.materialized import Materialized, PendingStore
 from streamlet.dsl.plan import ProcessorStep, Step, Writer
+from streamlet.dsl.record_cache import Uncached
 from streamlet.dsl.serde_flow import Ask, Lost, Serdes
 from streamlet.dsl.stream_join_operators import joiner_of
 from streamlet.dsl.stream_joins import Kind, repartitioned
@@ -134,7 +135,7 @@ def _lookup(step: TableStep) -> Callable[[NodeContext], Lookup]:
     view = step.view()
 
     def open(context: NodeContext) -> Lookup:
-        get = view.open(context)
+        get = view.open(cast("NodeContext", Uncached(context)))
 
         def latest(key: Any, _timestamp: int) -> Any:
             row = get(key)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from attrs import frozen
 
 from streamlet.dsl.plan import Step, Writer
+from streamlet.dsl.record_cache import Cached, sent_getter
 from streamlet.processor.operator import NodeContext, Operator
 from streamlet.topology.nodes import ProcessorNode
 
@@ -97,9 +98,18 @@ class TableStep(Step):
         assert name is not None, f"{self.name} has no store to be read from"
 
         def open(context: NodeContext) -> Getter:
-            return context.store(name).fast_get  # type: ignore[no-any-return]
+            return self.as_sent(context, context.store(name).fast_get)
 
         return TableView((name,), open)
+
+    def as_sent(self, context: NodeContext, get: Getter) -> Getter:
+        """Return how rows are read as they were last sent, given how they are read as they are."""
+        return sent_getter(context, self._store.name, get) if self.caches and self._store is not None else get
+
+    @property
+    def caches(self) -> bool:
+        """Whether its changes are held back where record caches are on."""
+        return self._store is not None and self._materialized and self._store.caching
 
     def reads(self) -> Sequence[str]:
         """Return the names of other tables' stores that its operator reads."""
@@ -107,11 +117,19 @@ class TableStep(Step):
 
     def write(self, writer: Writer) -> None:
         """Add the node, with its store if it has one."""
-        writer.topology.add_node(ProcessorNode(self.name, self._operator(self), writer.outputs(self.parents)))
+        operator = self.cached(self._operator(self), writer)
+        writer.topology.add_node(ProcessorNode(self.name, operator, writer.outputs(self.parents)))
         if self._materialized and self._store is not None:
             writer.add_store(self._store, self.name)
         for store in self.reads():
             writer.connect(self.name, store)
+
+    def cached(self, operator: Operator, writer: Writer) -> Operator:
+        """Return its operator with the cache behind it, if it may have one."""
+        if not self.caches or self._store is None:
+            return operator
+        serde = writer.store_builder(self._store, self.name).value_serde
+        return Cached(operator, self._store.name, serde, self.sends_old_values)
 
 
 Derive: TypeAlias = "Callable[[Any, Any], Any]"

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from streamlet.dsl.final_results import OpenWindows, Place
+from streamlet.dsl.final_results import OpenWindows, Place, idle_time
 from streamlet.dsl.folding import Folding
 from streamlet.dsl.windows import EmitStrategy, TimeWindows, UnlimitedWindows
 from streamlet.processor.operator import Forward, NodeContext, Operator
@@ -52,6 +52,7 @@ class AggregateWindows(Operator):
         emit: When results are sent.
         store: The window store.
         sends_old: Whether changes carry old values.
+        idle_after_ms: How long no record has to come for windows to close by the wall clock; None: they never do.
     """
 
     folding: Folding
@@ -59,6 +60,7 @@ class AggregateWindows(Operator):
     emit: EmitStrategy
     store: str
     sends_old: bool
+    idle_after_ms: int | None = None
 
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
@@ -159,12 +161,16 @@ class AggregateWindows(Operator):
                 if row is not None:
                     forward(Windowed(key, Window(start, start + size)), (row[0], None, True), row[1], headers)
 
+        seen = idle_time(context, self.idle_after_ms, time, lambda: send(time.value - grace, ()))
+
         def update(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             if key is None:
                 dropped("null key")
                 return
             if timestamp > time.value:
                 time.value = timestamp
+            if seen is not None:
+                seen()
             close = time.value - grace
             if opened.expire_at(timestamp - retention):  # before the store forgets them: Kafka Streams loses those
                 send(close, headers)

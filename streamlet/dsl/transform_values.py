@@ -169,7 +169,7 @@ class TransformedTableStep(TableStep):
 
     def write(self, writer: Writer) -> None:
         """Add the node, with the transformer's stores, and its own if it has one."""
-        operator = TransformTable(self._supplier, self.store_in_use, self.sends_old_values)
+        operator = self.cached(TransformTable(self._supplier, self.store_in_use, self.sends_old_values), writer)
         writer.topology.add_node(ProcessorNode(self.name, operator, writer.outputs(self.parents)))
         for store in self._own:
             writer.add_store(store, self.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from streamlet import serdes as built_in
@@ -11,7 +12,14 @@ from streamlet.dsl.materialized import Materialized, Store, materialized
 from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.dsl.table import KTable
 from streamlet.dsl.windowed_tables import PendingWindowStore, WindowedTableStep, Windows, aggregation, windowed_serdes
-from streamlet.dsl.windows import EmitStrategy, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows
+from streamlet.dsl.windows import (
+    EmitStrategy,
+    SessionWindows,
+    SlidingWindows,
+    TimeWindows,
+    UnlimitedWindows,
+    duration_ms,
+)
 from streamlet.errors import TopologyError
 from streamlet.records import Windowed
 
@@ -35,22 +43,34 @@ class _Windowed(Generic[K_co, V_co]):
         grouped: KGroupedStream[K_co, V_co],
         windows: Windows,
         emit: EmitStrategy = EmitStrategy.ON_WINDOW_UPDATE,
+        idle_after_ms: int | None = None,
     ) -> None:
         self._grouped = grouped
         self._windows = windows
         self._emit = emit
+        self._idle_after_ms = idle_after_ms
 
-    def emit_strategy(self, strategy: EmitStrategy) -> Self:
+    def emit_strategy(self, strategy: EmitStrategy, *, idle_after: timedelta | None = None) -> Self:
         """Choose when results are sent: at each update (the default), or once per window when it has closed.
 
+        Args:
+            strategy: When.
+            idle_after: With ``ON_WINDOW_CLOSE``: when this aggregation's task has received no record for so long (wall
+                clock), stream time goes on by the wall clock, so that the last windows close, too. Records that are
+                behind it then are late. Default: windows wait for the next record.
+
         Raises:
-            TopologyError: If windows that never close should be sent on closing.
+            TopologyError: If windows that never close should be sent on closing, or `idle_after` is less than a
+                millisecond or goes with another strategy.
         """
         if not isinstance(strategy, EmitStrategy):
             raise TopologyError(f"emit_strategy takes an EmitStrategy, not {strategy!r}")
         if strategy is EmitStrategy.ON_WINDOW_CLOSE and isinstance(self._windows, UnlimitedWindows):
             raise TopologyError("unlimited windows never close: EmitStrategy.ON_WINDOW_CLOSE would send nothing")
-        return type(self)(self._grouped, self._windows, strategy)
+        if idle_after is not None and strategy is not EmitStrategy.ON_WINDOW_CLOSE:
+            raise TopologyError("idle_after closes windows: it needs EmitStrategy.ON_WINDOW_CLOSE")
+        idle_after_ms = None if idle_after is None else duration_ms("idle_after", idle_after, least_ms=1)
+        return type(self)(self._grouped, self._windows, strategy, idle_after_ms)
 
     def count(self, *, store: Store[int] = None, name: str | None = None) -> KTable[Windowed[K_co], int]:
         """Count the records of each key and window; those without key are dropped.
@@ -96,7 +116,7 @@ class _Windowed(Generic[K_co, V_co]):
         options: Materialized[Any],
         name: str | None,
     ) -> KTable[Any, Any]:
-        grouped, windows, emit = self._grouped, self._windows, self._emit
+        grouped, windows, emit, idle = self._grouped, self._windows, self._emit, self._idle_after_ms
         plan = grouped.plan
         store_name = options.name or plan.store_name(prefix)
         node = plan.name(name, prefix)
@@ -106,7 +126,7 @@ class _Windowed(Generic[K_co, V_co]):
         step = WindowedTableStep(
             node,
             [parent],
-            lambda step: aggregation(windows, folding, emit, store_name, step.sends_old_values),
+            lambda step: aggregation(windows, folding, emit, store_name, step.sends_old_values, idle),
             store=store,
             windows=windows,
         )
@@ -126,8 +146,9 @@ class TimeWindowedKStream(_Windowed[K_co, V_co]):
         grouped: KGroupedStream[K_co, V_co],
         windows: TimeWindows | SlidingWindows | UnlimitedWindows,
         emit: EmitStrategy = EmitStrategy.ON_WINDOW_UPDATE,
+        idle_after_ms: int | None = None,
     ) -> None:
-        super().__init__(grouped, windows, emit)
+        super().__init__(grouped, windows, emit, idle_after_ms)
 
     def aggregate(
         self,
@@ -160,8 +181,9 @@ class SessionWindowedKStream(_Windowed[K_co, V_co]):
         grouped: KGroupedStream[K_co, V_co],
         windows: SessionWindows,
         emit: EmitStrategy = EmitStrategy.ON_WINDOW_UPDATE,
+        idle_after_ms: int | None = None,
     ) -> None:
-        super().__init__(grouped, windows, emit)
+        super().__init__(grouped, windows, emit, idle_after_ms)
 
     def aggregate(
         self,

@@ -46,6 +46,7 @@ class PendingWindowStore(PendingStore):
     ) -> None:
         super().__init__(name, options, serdes, ask)
         self._windows = windows
+        self.caching = self.caching and emit is not EmitStrategy.ON_WINDOW_CLOSE
         self.retention = _retention(name, options, windows, emit)
 
     def builder(self, writer: Writer, node: str) -> StoreBuilder[Any]:
@@ -109,13 +110,20 @@ def windowed_serdes(known: Serdes, windows: Windows) -> Serdes:
     return known.wrapping_key(wrap)
 
 
-def aggregation(windows: Windows, folding: Folding, emit: EmitStrategy, store: str, sends_old: bool) -> Operator:
+def aggregation(
+    windows: Windows,
+    folding: Folding,
+    emit: EmitStrategy,
+    store: str,
+    sends_old: bool,
+    idle_after_ms: int | None = None,
+) -> Operator:
     """Return what aggregates over windows."""
     if isinstance(windows, SessionWindows):
-        return AggregateSessions(folding, windows, emit, store, sends_old)
+        return AggregateSessions(folding, windows, emit, store, sends_old, idle_after_ms)
     if isinstance(windows, SlidingWindows):
-        return AggregateSlidingWindows(folding, windows, emit, store, sends_old)
-    return AggregateWindows(folding, windows, emit, store, sends_old)
+        return AggregateSlidingWindows(folding, windows, emit, store, sends_old, idle_after_ms)
+    return AggregateWindows(folding, windows, emit, store, sends_old, idle_after_ms)
 
 
 def grace_of(windows: Windows) -> int | None:
@@ -148,7 +156,7 @@ class WindowedTableStep(TableStep):
 
         def of_window(context: NodeContext) -> Getter:
             get = context.store(name).fast_get
-            return lambda key: get(key.key, key.window.start)
+            return self.as_sent(context, lambda key: get(key.key, key.window.start))
 
         def of_session(context: NodeContext) -> Getter:
             fetch = context.store(name).fetch_session
@@ -157,6 +165,6 @@ class WindowedTableStep(TableStep):
                 aggregate = fetch(key.key, key.window.start, key.window.end)
                 return None if aggregate is None else (aggregate, key.window.end)
 
-            return get
+            return self.as_sent(context, get)
 
         return TableView((name,), of_session if self._sessions else of_window)

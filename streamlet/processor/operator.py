@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 from streamlet.processor.api import Cancellable, PunctuationType
 from streamlet.records import Headers, RecordMetadata, TaskId
+from streamlet.state.cache_budget import CacheBudget
 
 Forward: TypeAlias = Callable[[Any, Any, int, Headers], None]
 """What flows between nodes: ``(key, value, timestamp, headers)``. Between table nodes the value is a `Change`."""
@@ -55,6 +56,16 @@ class NodeContext(Protocol):
             TopologyError: If it is not connected.
         """
 
+    def committed_store(self, name: str) -> Any:
+        """Return a read-only view of a connected store, as the last commit left it."""
+
+    @property
+    def cache_budget(self) -> CacheBudget | None:
+        """What record caches may hold; None if there are none."""
+
+    def shared(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return the object of this name that the task's nodes share; the first one to ask makes it."""
+
     def failed(self, error: Exception, key: Any, value: Any, timestamp: int, headers: Headers) -> None:
         """Hand an exception of the user's function to the processing exception handler.
 
@@ -76,6 +87,9 @@ class NodeContext(Protocol):
 
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Call `callback` at the start of every commit; it may still forward (record caches do)."""
+
+    def on_committed(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when a commit has succeeded: stores and their committed views are the same then."""
 
     def on_rewind(self, callback: Callable[[], None]) -> None:
         """Call `callback` after an abort, when stores show committed state again, or will before the next record.

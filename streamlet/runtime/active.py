@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from confluent_kafka import TopicPartition
 
 from streamlet.records import TaskId
@@ -100,14 +100,22 @@ class ActiveTask:
         """Return what is to be committed; `everything`: also what is committed already."""
         offsets: dict[Place, TaskOffset] = {}
         if everything:
-            for place, at in self.resume.items():
-                offsets[place] = TaskOffset(at.offset, at.leader_epoch, self.metadata.get(place, ""))
+            offsets |= {place: self._resumed(place) for place in self.resume}
         if self.uncommitted:
-            offsets |= self.task.consumed()
+            consumed = self.task.consumed()
+            offsets |= consumed
+            if not consumed:
+                for place, metadata in self.task.metadata().items():
+                    if place in self.resume:
+                        offsets[place] = evolve(self._resumed(place), metadata=metadata)
         for place, offset in self.pinned.items():
             if place not in offsets or offsets[place].offset < offset:
                 offsets[place] = TaskOffset(offset, None, self.metadata.get(place, ""))
         return offsets
+
+    def _resumed(self, place: Place) -> TaskOffset:
+        at = self.resume[place]
+        return TaskOffset(at.offset, at.leader_epoch, self.metadata.get(place, ""))
 
     def committed(self, offsets: dict[Place, TaskOffset]) -> None:
         """Take note that offsets are committed."""

@@ -12,6 +12,7 @@ from streamlet.processor.api import Cancellable, PunctuationType
 from streamlet.processor.operator import Forward, Remembered
 from streamlet.records import Headers, RecordMetadata, TaskId
 from streamlet.serdes import as_it_is
+from streamlet.state.cache_budget import CacheBudget
 from streamlet.topology.graph import SubTopology
 from streamlet.topology.nodes import Node, ProcessorNode, SinkNode, SourceNode
 
@@ -59,6 +60,17 @@ class TaskNodeContext:
             )
         return self._task.state.store(name)
 
+    def committed_store(self, name: str) -> Any:
+        self.store(name)  # refuses one that is not connected
+        return self._task.state.read_only(name)
+
+    @property
+    def cache_budget(self) -> CacheBudget | None:
+        return self._task.cache_budget
+
+    def shared(self, name: str, make: Callable[[], Any]) -> Any:
+        return self._task.shared(name, make)
+
     def failed(self, error: Exception, key: Any, value: Any, timestamp: int, headers: Headers) -> None:
         if isinstance(error, ControlError):
             raise error
@@ -75,6 +87,9 @@ class TaskNodeContext:
 
     def on_commit(self, callback: Callable[[], None]) -> None:
         self._task.on_commit(callback)
+
+    def on_committed(self, callback: Callable[[], None]) -> None:
+        self._task.on_committed(callback)
 
     def on_rewind(self, callback: Callable[[], None]) -> None:
         self._task.on_rewind(callback)

@@ -33,6 +33,7 @@ from streamlet.runtime.punctuation import Punctuation, Punctuations
 from streamlet.runtime.queue import Head, Message, RecordQueue, TaskOffset
 from streamlet.runtime.times import decode_times, encode_times, number_id
 from streamlet.serdes import as_it_is
+from streamlet.state.cache_budget import CacheBudget
 from streamlet.time import Clock
 from streamlet.topology.graph import SubTopology
 from streamlet.topology.nodes import SourceNode, internal_name
@@ -84,6 +85,9 @@ class State(Protocol):
     def store(self, name: str) -> Any:
         """Return a store."""
 
+    def read_only(self, name: str) -> Any:
+        """Return a view of a store's committed state."""
+
 
 class Task:
     """One sub-topology at work on one partition; used from one thread.
@@ -100,6 +104,7 @@ class Task:
             records, under ``max.task.idle.ms``; default: none ever wait.
         observe: Wraps the function of each processor node, given its name, for tests that look on.
         global_stores: Read-only views of the global stores, by name.
+        cache_budget: What its record caches may hold, together with others; None: changes are not held back.
 
     Attributes:
         id: Its identity.
@@ -120,6 +125,7 @@ class Task:
         lag: Callable[[str, int], int | None] | None = None,
         observe: Callable[[str, Forward], Forward] | None = None,
         global_stores: Mapping[str, Any] | None = None,
+        cache_budget: CacheBudget | None = None,
     ) -> None:
         self.sub_topology = sub_topology
         self.id = task_id
@@ -133,6 +139,7 @@ class Task:
         self.commit_requested = False
         self.observe = observe
         self.global_stores = global_stores or {}
+        self.cache_budget = cache_budget
         self._lag = lag
         self._state: State | None = None
         self._functions: dict[str, Forward] = {}
@@ -143,6 +150,8 @@ class Task:
         self._stream_punctuations = Punctuations(PunctuationType.STREAM_TIME)
         self._wall_punctuations = Punctuations(PunctuationType.WALL_CLOCK_TIME)
         self._on_commit: list[Callable[[], None]] = []
+        self._on_committed: list[Callable[[], None]] = []
+        self._shared: dict[str, Any] = {}
         self._on_close: list[Callable[[], None]] = []
         self._on_rewind: list[Callable[[], None]] = []
         self._remembered: dict[bytes, Remembered] = {}
@@ -456,6 +465,10 @@ class Task:
         """Have a callback called at the start of each commit; nodes nearer to the source first."""
         self._on_commit.insert(0, callback)  # nodes are compiled leaves first
 
+    def on_committed(self, callback: Callable[[], None]) -> None:
+        """Have a callback called by `committed`."""
+        self._on_committed.append(callback)
+
     def on_rewind(self, callback: Callable[[], None]) -> None:
         """Have a callback called by `rewind`."""
         self._on_rewind.append(callback)
@@ -486,10 +499,23 @@ class Task:
             if queue.last is not None
         }
 
+    def metadata(self) -> dict[tuple[str, int], str]:
+        """Return what to commit with offsets that are committed already; nothing if no number has changed since.
+
+        Time may go on without records, and has to be there again after a restart.
+        """
+        numbers = {name: number.value for name, number in self._remembered.items() if number.value >= 0}
+        before = {} if self._snapshot is None else self._snapshot.remembered
+        if all(before.get(name) == value for name, value in numbers.items()):
+            return {}
+        return {key: encode_times(queue.partition_time, numbers) for key, queue in self._queues.items()}
+
     def committed(self) -> None:
         """What `consumed` returned is committed: `rewind` goes back to here."""
         self.commit_requested = False
         self._take_snapshot()
+        for callback in self._on_committed:
+            callback()
 
     def rewind(self) -> None:
         """After an abort: drop the records that wait, and go back to the times of the last commit; the thread seeks."""
@@ -520,6 +546,12 @@ class Task:
         )
 
     # --- for nodes --------------------------------------------------------------------------------------------------
+
+    def shared(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return an object that nodes share; the first one to ask makes it."""
+        if name not in self._shared:
+            self._shared[name] = make()
+        return self._shared[name]
 
     def record_metadata(self) -> RecordMetadata | None:
         """Return where the record at hand came from; None in a punctuation."""

@@ -22,6 +22,7 @@ from streamlet.runtime.places import Place
 from streamlet.runtime.restore import Restorer
 from streamlet.runtime.task import Task
 from streamlet.state import TaskState
+from streamlet.state.cache_budget import CacheBudget
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class TaskSet:
         self._running: tuple[ActiveTask, ...] = ()
         self.caught_up: set[Place] = set()
         self.careful = False
+        self._cache_budget = CacheBudget.of(app.config.cache_max_bytes, app.config.num_stream_threads)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -129,6 +131,7 @@ class TaskSet:
             sensor=app.sensor,
             lag=self.lag,
             global_stores=app.global_stores,
+            cache_budget=self._cache_budget,
         )
         collector.task = task
         state = TaskState.open(

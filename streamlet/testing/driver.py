@@ -16,6 +16,7 @@ from streamlet.metrics import Counters
 from streamlet.records import Headers, TaskId
 from streamlet.runtime.task import Task
 from streamlet.state import StateMemory, StoreBuilder, TaskState, TimestampedKeyValueStore
+from streamlet.state.cache_budget import CacheBudget
 from streamlet.testing.messages import TestMessage
 from streamlet.testing.plain import PlainKeyValueStore
 from streamlet.testing.promises import PromiseChecker
@@ -87,6 +88,7 @@ class TopologyTestDriver:
         )
         self._sensor = Counters()
         self._memory = StateMemory(self.config.state_memory_max_bytes)
+        self._cache_budget = CacheBudget.of(self.config.cache_max_bytes)
         self._produced: dict[str, deque[TestMessage]] = {}
         self._offsets: dict[str, int] = {}
         self._pending: deque[TestMessage] = deque()
@@ -121,6 +123,7 @@ class TopologyTestDriver:
                 if unit.task.sub_topology in self._global_parts
                 for store in unit.task.sub_topology.stores
             },
+            cache_budget=self._cache_budget,
         )
         directory = self.config.state_dir
         state = TaskState.open(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamlet import Headers, TaskId, Topology, serdes
@@ -10,6 +10,7 @@ from streamlet.config import StreamsConfig
 from streamlet.metrics import Counters
 from streamlet.runtime.task import Task
 from streamlet.state import ChangelogRecord, Position, StateMemory, TaskState
+from streamlet.state.cache_budget import CacheBudget
 from streamlet.testing.messages import TestMessage
 from streamlet.time import ManualClock
 from tests.dsl.windows.support import IN, OUT, Row
@@ -24,7 +25,13 @@ _CONFIG = {
 class _Process:
     """One life of a task, over changelogs that outlive it."""
 
-    def __init__(self, topology: Topology, changelogs: dict[str, list[ChangelogRecord]], metadata: str | None) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        changelogs: dict[str, list[ChangelogRecord]],
+        metadata: str | None,
+        config: Mapping[str, Any],
+    ) -> None:
         self.sent: list[Row] = []
         self._changelogs = changelogs
         (sub_topology,) = topology.sub_topologies
@@ -33,7 +40,8 @@ class _Process:
             TaskId(0, 0),
             partitions=[(IN.name, 0)],
             collector=self,
-            config=StreamsConfig.parse(_CONFIG),
+            config=(parsed := StreamsConfig.parse({**_CONFIG, **config})),
+            cache_budget=CacheBudget.of(parsed.cache_max_bytes),
             clock=ManualClock(),
             sensor=Counters(),
         )
@@ -87,7 +95,7 @@ class _Process:
 
 
 def pipe_with_aborts(
-    topology: Topology, rows: Sequence[Row], troubles: Sequence[bool], *, restart: bool = False
+    topology: Topology, rows: Sequence[Row], troubles: Sequence[bool], *, restart: bool = False, **config: Any
 ) -> list[list[Row]]:
     """Pipe rows through a task, and return what each sent when it was committed.
 
@@ -96,10 +104,11 @@ def pipe_with_aborts(
         rows: The records.
         troubles: For each record, whether its transaction is aborted at first, together with the record after it.
         restart: Whether the task is closed then, and opened anew from changelogs and committed metadata.
+        config: Further keys of the configuration.
     """
     changelogs: dict[str, list[ChangelogRecord]] = {}
     metadata: str | None = None
-    process = _Process(topology, changelogs, metadata)
+    process = _Process(topology, changelogs, metadata, config)
     out: list[list[Row]] = []
     for offset, (row, trouble) in enumerate(zip(rows, troubles)):
         if trouble:
@@ -108,7 +117,7 @@ def pipe_with_aborts(
                 process.process(rows[offset + 1], offset + 1)
             if restart:
                 process.close()
-                process = _Process(topology, changelogs, metadata)
+                process = _Process(topology, changelogs, metadata, config)
             else:
                 process.abort()
         out.append(process.process(row, offset))
