@@ -30,6 +30,7 @@ from streamlet.errors import TopologyError
 from streamlet.processor.operator import Operator
 from streamlet.serdes import Serde
 from streamlet.topic import check_name
+from streamlet.topology.deferral import check_deferral
 from streamlet.topology.graph import Topology
 from streamlet.topology.nodes import ProcessorNode
 
@@ -196,6 +197,8 @@ class Plan:
         for sources in self._copartitioned:
             writer.topology.copartition(writer.outputs(sources))
         writer.topology.optimizations = optimizations
+        for part in writer.topology.sub_topologies:
+            check_deferral(part)
         return writer.topology
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Sequence
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -36,6 +37,11 @@ class TaskSet:
         consumer: The thread's consumer.
         outputs: The thread's producers.
         restorer: Restores their stores.
+
+    Attributes:
+        caught_up: Partitions whose end was reached.
+        careful: Whether stores serialise when they are written to.
+        wake: Set when a task has something to send on that it had taken before.
     """
 
     def __init__(self, app: AppContext, consumer: Consumer, outputs: Outputs, restorer: Restorer) -> None:
@@ -48,6 +54,7 @@ class TaskSet:
         self._running: tuple[ActiveTask, ...] = ()
         self.caught_up: set[Place] = set()
         self.careful = False
+        self.wake = threading.Event()
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -65,6 +72,11 @@ class TaskSet:
     def ready(self) -> bool:
         """Whether all of them run."""
         return len(self._running) == len(self._tasks)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a task has records that it will send on later."""
+        return any(task.task.waits for task in self._running)
 
     def at(self, place: Place) -> ActiveTask | None:
         """Return the running task that reads a partition."""
@@ -128,6 +140,7 @@ class TaskSet:
             sensor=app.sensor,
             lag=self.lag,
             global_stores=app.global_stores,
+            wake=self.wake.set,
         )
         collector.task = task
         state = TaskState.open(
@@ -223,6 +236,7 @@ class TaskSet:
         """
         for task in tasks:
             task.task.initialize(task.state)
+            task.task.set_careful(self.careful)
             task.phase = Phase.RUNNING
             self._read(task)
             _log.info("task %s runs, from %s", task.id, {f"{t}[{p}]": at.offset for (t, p), at in task.resume.items()})
@@ -285,6 +299,7 @@ class TaskSet:
         self.careful = careful
         for task in self._tasks.values():
             task.state.careful = careful
+            task.task.set_careful(careful)
             task.collector.refresh()
 
     # --- letting go -------------------------------------------------------------------------------------------------
