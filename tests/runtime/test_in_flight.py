@@ -144,6 +144,8 @@ class Bench:
         assert timestamp == number
         self.sent.append(number)
 
+    direct = None  # as a collector: there is no client
+
     def partition_count(self, topic: str, /) -> int:
         return 1
 
