@@ -20,7 +20,7 @@ from spigot_topologies.topologies import (
 )
 from spigot_topologies.topologies.callbacks import Callbacks
 from spigot_topologies.topologies.store import workflow_store
-from spigot_topologies.topologies.worker import check_task_handler
+from spigot_topologies.topologies.worker import MAX_IN_FLIGHT, check_task_handler
 from spigot_topologies.workflow import DEFAULT, Registry
 from streamlet import ConfigError, KafkaStreams, Topology, TopologyError
 from streamlet import start as start_streams
@@ -117,16 +117,22 @@ class TopologyBuilder:
         event_topic_cfg: WorkflowTopic | None = None,
         rejection_topic_cfg: WorkflowTopic | None = None,
         dead_letter_topic: str | None = None,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        task_timeout: timedelta | None = None,
     ) -> TopologyBuilder:
         """Adds the task worker.
 
         Args:
-            handler: A `TaskProcessor`, which may be an `ErrorHandler` too.
+            handler: A `TaskProcessor`, which may be an `ErrorHandler` too. Its `process_task` runs in threads, or on an
+                event loop if it is a coroutine function; tasks of a partition end in any order.
             task_topic_cfg: Where tasks come from.
             workflow_topic_cfg: Where results and failures go.
             event_topic_cfg: Where what `on_error` returns is published; None: nowhere.
             rejection_topic_cfg: Where the reason of each refused record is published; None: they are only counted.
             dead_letter_topic: As for the manager.
+            max_in_flight: How many tasks of a partition are in work at a time, 400 at most; 1: one after the other.
+            task_timeout: How long `process_task` may take. A task that takes longer has failed, with a `TimeoutError`;
+                a coroutine is cancelled, a thread is left to itself. None: any time.
 
         Raises:
             TopologyError: there is a worker already, or an argument is wrong.
@@ -142,8 +148,16 @@ class TopologyBuilder:
         _check_topics(topics, dead_letter_topic)
         check_task_handler(handler)
         supplier = WorkerSupplier(
-            handler, task_topic_cfg, workflow_topic_cfg, event_topic_cfg, rejection_topic_cfg, dead_letter_topic
+            handler,
+            task_topic_cfg,
+            workflow_topic_cfg,
+            event_topic_cfg,
+            rejection_topic_cfg,
+            dead_letter_topic,
+            max_in_flight,
+            task_timeout,
         )
+        supplier.runner()  # checks the two
         return evolve(self, worker=supplier)
 
     def build(self) -> Topology:

@@ -123,13 +123,14 @@ class ErrorHandler(Protocol):
 
 
 class TaskProcessor(Protocol):
-    """Does the tasks, in a worker's process."""
+    """Does the tasks, in a worker's process: many at a time, so it must be thread-safe."""
 
     def process_task(self, ctx: Any, task: list[Any]) -> Mapping[Any, Any] | Awaitable[Mapping[Any, Any] | None] | None:
         """Do a task, and return its result for `out` to read from. May be a coroutine function.
 
         A task may be given more than once, after a crash or a rebalance, always with the same `spigot/id`: use it as
-        the key for what must happen only once. Raising an exception fails the task; a `try` in the plan may catch it.
+        the key for what must happen only once. Raising an exception fails the task, as does taking longer than
+        `task_timeout`; a `try` in the plan may catch it.
 
         Args:
             ctx: The workflow's ctx.

@@ -16,6 +16,7 @@ __all__ = ["add_manager", "add_worker", "has_manager"]
 COMMANDS = "workflow-commands"
 MANAGER = "workflow-manager"
 TO_DO = "task-input"
+RUNNER = "task-runner"
 WORKER = "task-worker"
 
 
@@ -35,7 +36,8 @@ def add_manager(topology: Topology, supplier: ManagerSupplier) -> None:
 def add_worker(topology: Topology, supplier: WorkerSupplier) -> None:
     """Adds a task worker: it reads tasks, and writes results, failures and events."""
     topology.add_source(TO_DO, _as_bytes(supplier.tasks))
-    topology.add_processor(WORKER, supplier, TO_DO)
+    topology.add_processor(RUNNER, supplier.runner(), TO_DO)
+    topology.add_processor(WORKER, supplier, RUNNER)
     _add_sink(topology, RESULTS, supplier.workflows, WORKER)
     if supplier.events is not None:
         _add_sink(topology, WORKER_EVENTS, supplier.events, WORKER)

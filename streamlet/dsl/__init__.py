@@ -1,5 +1,6 @@
 """The fluent builder."""
 
+from streamlet.dsl.async_values import MapValuesAsync
 from streamlet.dsl.branched import BranchedKStream
 from streamlet.dsl.builder import StreamsBuilder
 from streamlet.dsl.cogroup import CogroupedKStream, SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream
@@ -30,6 +31,7 @@ __all__ = [
     "KGroupedTable",
     "KStream",
     "KTable",
+    "MapValuesAsync",
     "Materialized",
     "SessionWindowedCogroupedKStream",
     "SessionWindowedKStream",

@@ -30,6 +30,7 @@ from streamlet.errors import TopologyError
 from streamlet.processor.operator import Operator
 from streamlet.serdes import Serde
 from streamlet.topic import check_name
+from streamlet.topology.deferral import check_deferral
 from streamlet.topology.graph import Topology
 from streamlet.topology.nodes import ProcessorNode
 
@@ -200,6 +201,8 @@ class Plan:
             writer.topology.copartition(writer.outputs(sources))
         writer.topology.optimizations = optimizations
         writer.topology.generated = frozenset(self.generated)
+        for part in writer.topology.sub_topologies:
+            check_deferral(part)
         return writer.topology
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import frozen
 
@@ -14,6 +14,8 @@ from streamlet.records import Headers
 @frozen
 class Filter(Operator):
     """Lets records pass for which the predicate says `keep`."""
+
+    traceless: ClassVar[bool] = True
 
     predicate: Callable[[Any, Any], object]
     keep: bool = True
@@ -51,6 +53,8 @@ class Filter(Operator):
 class DropNulls(Operator):
     """Drops records without a value."""
 
+    traceless: ClassVar[bool] = True
+
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
 
@@ -64,6 +68,8 @@ class DropNulls(Operator):
 @frozen
 class DropNullKeys(Operator):
     """Drops records without a key, in front of a repartition topic."""
+
+    traceless: ClassVar[bool] = True
 
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
@@ -82,6 +88,8 @@ class DropNullKeys(Operator):
 class PassThrough(Operator):
     """Sends records on as they are: merged streams, branches."""
 
+    traceless: ClassVar[bool] = True
+
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return what comes next."""
         return forward
@@ -90,6 +98,8 @@ class PassThrough(Operator):
 @frozen
 class Map(Operator):
     """Makes another key and value."""
+
+    traceless: ClassVar[bool] = True
 
     mapper: Callable[[Any, Any], tuple[Any, Any]]
 
@@ -111,6 +121,8 @@ class Map(Operator):
 @frozen
 class MapValues(Operator):
     """Makes another value."""
+
+    traceless: ClassVar[bool] = True
 
     mapper: Callable[..., Any]
     with_key: bool = False
@@ -146,6 +158,9 @@ class MapValues(Operator):
 class FlatMap(Operator):
     """Makes any number of other records. All are made before the first is sent on, so that an error sends none."""
 
+    traceless: ClassVar[bool] = True
+    expands: ClassVar[bool] = True
+
     mapper: Callable[[Any, Any], Iterable[tuple[Any, Any]]]
 
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
@@ -167,6 +182,9 @@ class FlatMap(Operator):
 @frozen
 class FlatMapValues(Operator):
     """Makes any number of other values. All are made before the first is sent on, so that an error sends none."""
+
+    traceless: ClassVar[bool] = True
+    expands: ClassVar[bool] = True
 
     mapper: Callable[..., Iterable[Any]]
     with_key: bool = False
@@ -193,6 +211,8 @@ class FlatMapValues(Operator):
 class SelectKey(Operator):
     """Makes another key."""
 
+    traceless: ClassVar[bool] = True
+
     selector: Callable[[Any, Any], Any]
 
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
@@ -214,6 +234,8 @@ class SelectKey(Operator):
 class Peek(Operator):
     """Calls a function with each record, and sends it on; also `foreach`, behind which nothing comes."""
 
+    traceless: ClassVar[bool] = True
+
     action: Callable[[Any, Any], object]
 
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
@@ -234,6 +256,9 @@ class Peek(Operator):
 @frozen
 class Branch(Operator):
     """Sends each record to the child of the first predicate that holds; `branches` pairs predicates with children."""
+
+    traceless: ClassVar[bool] = True
+    chooses: ClassVar[bool] = True
 
     branches: tuple[tuple[Callable[[Any, Any], object] | None, str], ...]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
+from streamlet.dsl.async_values import MapValuesAsync, Ordering, Takes
 from streamlet.dsl.grouped import KGroupedStream
 from streamlet.dsl.joins import Joins
 from streamlet.dsl.materialized import Store, materialized, pending_store
@@ -29,7 +31,7 @@ from streamlet.errors import TopologyError
 from streamlet.processor.adapter import ProcessorOperator, stores_of
 from streamlet.processor.api import FixedKeyProcessor, Processor
 from streamlet.processor.operator import Operator
-from streamlet.records import RecordMetadata
+from streamlet.records import Record, RecordMetadata
 from streamlet.serdes import Serde
 from streamlet.topic import Topic
 from streamlet.topology.nodes import Partitioner, SinkNode
@@ -155,6 +157,132 @@ class KStream(Joins[K_co, V_co]):
         """Make any number of values of each record, under the same key; see `map_values`."""
         node = self.plan.name(name, "KSTREAM-FLATMAPVALUES-")
         return self.then(node, FlatMapValues(mapper, with_key), self.serdes.losing_value(node, "maps values"))
+
+    @overload
+    def map_values_async(
+        self,
+        function: Callable[[V_co], Awaitable[VR]],
+        *,
+        with_key: Literal[False] = False,
+        with_record: Literal[False] = False,
+        max_in_flight: int = 64,
+        ordering: Ordering = "partition",
+        timeout: timedelta | None = None,
+        recover: Callable[[V_co, Exception], VR] | None = None,
+        name: str | None = None,
+    ) -> KStream[K_co, VR]: ...
+    @overload
+    def map_values_async(
+        self,
+        function: Callable[[V_co], VR],
+        *,
+        with_key: Literal[False] = False,
+        with_record: Literal[False] = False,
+        max_in_flight: int = 64,
+        ordering: Ordering = "partition",
+        timeout: timedelta | None = None,
+        recover: Callable[[V_co, Exception], VR] | None = None,
+        name: str | None = None,
+    ) -> KStream[K_co, VR]: ...
+    @overload
+    def map_values_async(
+        self,
+        function: Callable[[K_co, V_co], Awaitable[VR]],
+        *,
+        with_key: Literal[True],
+        with_record: Literal[False] = False,
+        max_in_flight: int = 64,
+        ordering: Ordering = "partition",
+        timeout: timedelta | None = None,
+        recover: Callable[[K_co, V_co, Exception], VR] | None = None,
+        name: str | None = None,
+    ) -> KStream[K_co, VR]: ...
+    @overload
+    def map_values_async(
+        self,
+        function: Callable[[K_co, V_co], VR],
+        *,
+        with_key: Literal[True],
+        with_record: Literal[False] = False,
+        max_in_flight: int = 64,
+        ordering: Ordering = "partition",
+        timeout: timedelta | None = None,
+        recover: Callable[[K_co, V_co, Exception], VR] | None = None,
+        name: str | None = None,
+    ) -> KStream[K_co, VR]: ...
+    @overload
+    def map_values_async(
+        self,
+        function: Callable[[Record[K_co, V_co]], Awaitable[VR]],
+        *,
+        with_key: Literal[False] = False,
+        with_record: Literal[True],
+        max_in_flight: int = 64,
+        ordering: Ordering = "partition",
+        timeout: timedelta | None = None,
+        recover: Callable[[Record[K_co, V_co], Exception], VR] | None = None,
+        name: str | None = None,
+    ) -> KStream[K_co, VR]: ...
+    @overload
+    def map_values_async(
+        self,
+        function: Callable[[Record[K_co, V_co]], VR],
+        *,
+        with_key: Literal[False] = False,
+        with_record: Literal[True],
+        max_in_flight: int = 64,
+        ordering: Ordering = "partition",
+        timeout: timedelta | None = None,
+        recover: Callable[[Record[K_co, V_co], Exception], VR] | None = None,
+        name: str | None = None,
+    ) -> KStream[K_co, VR]: ...
+    def map_values_async(
+        self,
+        function: Callable[..., Any],
+        *,
+        with_key: bool = False,
+        with_record: bool = False,
+        max_in_flight: int = 64,
+        ordering: Ordering = "partition",
+        timeout: timedelta | None = None,
+        recover: Callable[..., Any] | None = None,
+        name: str | None = None,
+    ) -> KStream[K_co, Any]:
+        """Make another value of each record by user code that waits (for a service, a database), for many records at a
+        time, while the stream goes on.
+
+        Coroutine functions run on one event loop, which all of the process share; other functions run in threads, and
+        so must be thread-safe, and may return an awaitable too. Each record is sent on once its result is there, by
+        the stream's own thread, with its key, timestamp and headers.
+
+        Nothing waits for a call: commits cover what is done, in whichever order it was done, and what a closed or
+        crashed task was at is read again. So a call may be repeated after a crash or a rebalance; its result, under
+        ``exactly_once_v2``, is not. Between the topic and this operator there may only be operators without state, and
+        no other branch may take the same records; put `repartition` in front of it otherwise.
+
+        Args:
+            function: Of the value.
+            with_key: Whether the function gets key and value.
+            with_record: Whether the function gets the `Record`, with timestamp and headers.
+            max_in_flight: How many records a task may have here at a time, also those that only wait for their turn;
+                400 at most for all such operators of a sub-topology.
+            ordering: ``"partition"``: results keep the order of the records; ``"key"``: they do among records of a key,
+                of which one call runs at a time; ``"none"``: results are sent on as calls end.
+            timeout: How long a call may take. One that takes longer fails with `TimeoutError`; a coroutine is
+                cancelled, a thread is left to itself.
+            recover: The value for a record whose call failed, of what the function was given and the exception; by
+                default the processing exception handler is asked.
+            name: Name of the node.
+
+        Raises:
+            TopologyError: If an argument is wrong; by `build`, if something with state stands before it.
+        """
+        node = self.plan.name(name, "KSTREAM-MAPVALUESASYNC-")
+        if with_key and with_record:
+            raise TopologyError(f"node {node!r}: with_record gives the key too; pass one of with_key and with_record")
+        takes: Takes = "record" if with_record else "key and value" if with_key else "value"
+        operator = MapValuesAsync(function, max_in_flight, ordering, timeout, takes, recover)
+        return self.then(node, operator, self.serdes.losing_value(node, "maps values"))
 
     def select_key(self, selector: Callable[[K_co, V_co], KR], *, name: str | None = None) -> KStream[KR, V_co]:
         """Make another key of each record."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from streamlet.processor.api import Cancellable, PunctuationType
 from streamlet.records import Headers, RecordMetadata, TaskId
@@ -29,6 +29,35 @@ class Remembered:
 
     def __init__(self, value: int = -1) -> None:
         self.value = value
+
+
+class Deferring(Protocol):
+    """What a node does that sends records on later: see `NodeContext.defer`. All of it on the task's thread."""
+
+    def room(self) -> int:
+        """Return how many more records it takes now."""
+
+    def settle(self) -> int:
+        """Send on what is ready; return how many records that were."""
+
+    def drop(self) -> None:
+        """Forget all records it has taken: they will be there again, here or elsewhere."""
+
+
+class InFlight(Protocol):
+    """What a task does for nodes that send records on later: it keeps count, so that nothing is committed over them."""
+
+    def enter(self) -> Any:
+        """Take note that the node has the record at hand; return the record as the log's consumer gave it."""
+
+    def at_hand(self, origin: Any, timestamp: int) -> None:
+        """Make a record that `enter` returned the one at hand again, before the node sends on what came of it."""
+
+    def leave(self, origin: Any) -> None:
+        """Take note that the node is done with it: once for each `enter`."""
+
+    def wake(self) -> None:
+        """Have `Deferring.settle` called soon; from any thread."""
 
 
 class NodeContext(Protocol):
@@ -107,6 +136,17 @@ class NodeContext(Protocol):
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the task is closed, in reverse order of registration."""
 
+    def defer(self, node: Deferring, limit: int) -> InFlight:
+        """Let a node send records on later than it takes them. Its operator says so with `Operator.defers`.
+
+        Args:
+            node: The node.
+            limit: How many records it may have at a time.
+
+        Raises:
+            TopologyError: If the nodes of the task may have more records than the metadata of an offset can name.
+        """
+
     def stream_time(self) -> int:
         """Return the highest timestamp the task has seen, -1 before the first record (ms)."""
 
@@ -125,7 +165,20 @@ class NodeContext(Protocol):
 
 
 class Operator(ABC):
-    """The behaviour of a node, as frozen data."""
+    """The behaviour of a node, as frozen data.
+
+    Attributes:
+        traceless: Whether a record leaves nothing behind in it, whenever it is sent on: no state, no punctuation. Only
+            such operators may stand between a source and one that defers.
+        chooses: Whether it sends each record to one of its children at most.
+        expands: Whether it may make several records of one.
+        defers: Whether it sends records on later than it takes them.
+    """
+
+    traceless: ClassVar[bool] = False
+    chooses: ClassVar[bool] = False
+    expands: ClassVar[bool] = False
+    defers: ClassVar[bool] = False
 
     @abstractmethod
     def compile(self, context: NodeContext, forward: Forward) -> Forward:

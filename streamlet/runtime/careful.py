@@ -16,7 +16,6 @@ from streamlet.runtime.failures import LogRefusalError, Remedy
 from streamlet.runtime.handlers import ErrorContext, OutputRecord
 from streamlet.runtime.outputs import LostRecord, Outputs
 from streamlet.runtime.places import Place
-from streamlet.runtime.queue import TaskOffset
 from streamlet.runtime.task_set import TaskSet
 
 _log = logging.getLogger(__name__)
@@ -42,9 +41,9 @@ class CarefulMode:
     def enter(self) -> None:
         """Begin, up to what was processed since the last commit; to be called before the tasks go back."""
         for task in self._tasks.running:
-            consumed = task.task.consumed()
+            passed = task.task.passed()
             for place, resume in task.resume.items():
-                until = consumed[place].offset if place in consumed else resume.offset
+                until = passed.get(place, resume.offset)
                 if until > resume.offset:
                     self._until[place] = max(until, self._until.get(place, 0))
         if not self._until:
@@ -80,7 +79,7 @@ class CarefulMode:
         self._tasks.set_careful(careful)
         self._outputs.refused.clear()
 
-    def settle(self, task: ActiveTask, before: Mapping[Place, TaskOffset], error: Exception) -> None:
+    def settle(self, task: ActiveTask, before: Mapping[Place, int], error: Exception) -> None:
         """Ask the production exception handler about the one record whose commit failed, and skip it if it says so.
 
         Raises:
@@ -88,12 +87,12 @@ class CarefulMode:
             LogRefusalError: At-least-once: the record is skipped, but the changelogs may hold some of what came of it,
                 so the tasks have to be loaded again.
         """
-        consumed = task.task.consumed()
-        moved = [place for place, at in consumed.items() if place not in before or at.offset > before[place].offset]
+        consumed, passed = task.task.consumed(), task.task.passed()
+        moved = [place for place, offset in passed.items() if place not in before or offset > before[place]]
         if not moved:  # what a punctuation wrote: no record is to blame, and none can be skipped
             raise error
         place = moved[0]
-        offset = consumed[place].offset
+        offset = passed[place]
         record, cause = self._refused_record(task, error)
         context = self._context(task.id, place, offset - 1)
         self._outputs.abort()
@@ -108,7 +107,7 @@ class CarefulMode:
         self._outputs.finish(skipped, self._consumer)
         if not self._app.config.exactly_once:
             raise LogRefusalError(f"skipped {place[0]}[{place[1]}]@{offset - 1}", Remedy.ABORT)
-        task.resume[place] = Resume(offset)
+        task.resume[place] = Resume(consumed[place].offset)
         task.metadata[place] = consumed[place].metadata
         task.state.careful = True
         self._tasks.reread(task)

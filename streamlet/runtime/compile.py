@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException
 
 from streamlet.errors import ControlError, TopologyError
 from streamlet.processor.api import Cancellable, PunctuationType
-from streamlet.processor.operator import Forward, Remembered
+from streamlet.processor.operator import Deferring, Forward, InFlight, Remembered
 from streamlet.records import Headers, RecordMetadata, TaskId
 from streamlet.serdes import as_it_is
 from streamlet.state.cache_budget import CacheBudget
@@ -99,6 +99,9 @@ class TaskNodeContext:
 
     def on_close(self, callback: Callable[[], None]) -> None:
         self._task.on_close(callback)
+
+    def defer(self, node: Deferring, limit: int) -> InFlight:
+        return self._task.defer(node, limit)
 
     def stream_time(self) -> int:
         return self._task.stream_time

@@ -24,17 +24,19 @@ from streamlet.config import StreamsConfig
 from streamlet.errors import ControlError, TaskError, TopologyError
 from streamlet.metrics import Sensor
 from streamlet.processor.api import Cancellable, PunctuationType
-from streamlet.processor.operator import Forward, Remembered
+from streamlet.processor.operator import Deferring, Forward, InFlight, Remembered
 from streamlet.records import Headers, Record, RecordMetadata, TaskId
 from streamlet.runtime.compile import compile_sub_topology
 from streamlet.runtime.dropped import DroppedRecords
 from streamlet.runtime.handlers import ErrorContext, ExceptionHandler, OutputRecord, Response, Result, ask, log_and_fail
+from streamlet.runtime.in_flight import Reached, RecordsInFlight
 from streamlet.runtime.punctuation import Punctuation, Punctuations
 from streamlet.runtime.queue import Head, Message, RecordQueue, TaskOffset
 from streamlet.runtime.times import decode_times, encode_times, number_id
 from streamlet.serdes import as_it_is
 from streamlet.state.cache_budget import CacheBudget
 from streamlet.time import Clock
+from streamlet.topology.deferral import check_deferral
 from streamlet.topology.graph import SubTopology
 from streamlet.topology.nodes import SourceNode, internal_name
 
@@ -105,6 +107,7 @@ class Task:
         observe: Wraps the function of each processor node, given its name, for tests that look on.
         global_stores: Read-only views of the global stores, by name.
         cache_budget: What its record caches may hold, together with others; None: changes are not held back.
+        wake: Called from any thread when a node that sends records on later has some ready.
 
     Attributes:
         id: Its identity.
@@ -126,6 +129,7 @@ class Task:
         observe: Callable[[str, Forward], Forward] | None = None,
         global_stores: Mapping[str, Any] | None = None,
         cache_budget: CacheBudget | None = None,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self.sub_topology = sub_topology
         self.id = task_id
@@ -141,6 +145,8 @@ class Task:
         self.global_stores = global_stores or {}
         self.cache_budget = cache_budget
         self._lag = lag
+        self._wake = wake
+        self._in_flight: RecordsInFlight | None = None
         self._state: State | None = None
         self._functions: dict[str, Forward] = {}
         self._queues: dict[tuple[str, int], RecordQueue] = {}
@@ -228,6 +234,8 @@ class Task:
         """Close its processors; all of them, then the first exception is raised. The stores are left to their owner."""
         first: Exception | None = None
         self._message = None
+        if self._in_flight is not None:
+            self._in_flight.drop()
         while self._on_close:
             try:
                 self._on_close.pop()()
@@ -242,6 +250,8 @@ class Task:
 
     def add_records(self, topic: str, partition: int, messages: Sequence[Message]) -> None:
         """Take records of one of its partitions, in the order of their offsets; `topic` as it is named on the log."""
+        if self._in_flight is not None:
+            messages = self._in_flight.undone((topic, partition), messages)
         self._queues[topic, partition].messages.extend(messages)
 
     def buffered(self, topic: str, partition: int) -> int:
@@ -252,12 +262,33 @@ class Task:
         """Process up to `limit` records, the one with the lowest timestamp first; return how many were taken.
 
         0 says that nothing may be processed now: there are no records, or ``max.task.idle.ms`` has the task wait for
-        others.
+        others. Records that nodes have taken to send on later count when they are sent on, too.
 
         Raises:
             TaskError: If a record could not be processed and the handler chose to fail; the record counts as not
                 processed.
         """
+        if self._in_flight is not None:
+            return self._process_in_flight(self._in_flight, limit)
+        return self._process_now(limit)
+
+    def _process_in_flight(self, in_flight: RecordsInFlight, limit: int) -> int:
+        """Let nodes send on what is ready, and take as many records as they have room for."""
+        try:
+            settled = in_flight.settle()
+        except ControlError:
+            raise
+        except Exception as error:
+            raise self._error(None, "could not be processed", error) from error
+        finally:
+            self._message = None
+        if in_flight.one_at_a_time and settled:
+            return settled  # the commit that follows is to be about this record only
+        room = in_flight.room()
+        taken = self._process_now(min(limit, room)) if room > 0 else 0
+        return 0 if in_flight.one_at_a_time and in_flight else settled + taken
+
+    def _process_now(self, limit: int) -> int:
         if len(self._queues) == 1:
             (queue,) = self._queues.values()
             taken = self._process_direct(queue, limit) if queue.messages else 0
@@ -487,10 +518,51 @@ class Task:
         for callback in self._on_commit:
             callback()
 
+    def defer(self, node: Deferring, limit: int) -> InFlight:
+        """Let a node send records on later than it takes them; see `NodeContext.defer`."""
+        check_deferral(self.sub_topology)
+        if self._in_flight is None:
+            self._in_flight = self._new_in_flight()
+        self._in_flight.add(node, limit)
+        return _NodeInFlight(self, self._in_flight)
+
+    def _new_in_flight(self) -> RecordsInFlight:
+        def at_hand(message: Message | None, timestamp: int) -> None:
+            self._message, self._timestamp = message, timestamp
+
+        return RecordsInFlight(at_hand, self._wake)
+
+    @property
+    def waits(self) -> bool:
+        """Whether nodes have records that they will send on later."""
+        return self._in_flight is not None and bool(self._in_flight)
+
+    def set_careful(self, careful: bool) -> None:
+        """Have one record at a time in flight, or as many as may be."""
+        if self._in_flight is not None:
+            self._in_flight.one_at_a_time = careful
+
+    def forget_in_flight(self, topic: str, partition: int) -> None:
+        """A partition begins elsewhere than was committed: nothing of it counts as done."""
+        if self._in_flight is not None:
+            self._in_flight.forget((topic, partition))
+
+    def passed(self) -> dict[tuple[str, int], int]:
+        """Return the offset behind the last record that was taken, for each partition of which one was; if the last
+        one is in flight, its own."""
+        in_flight = self._in_flight
+        return {
+            key: queue.last.offset() + (in_flight is None or not in_flight.runs(key, queue.last.offset()))
+            for key, queue in self._queues.items()
+            if queue.last is not None
+        }
+
     def consumed(self) -> dict[tuple[str, int], TaskOffset]:
         """Return what to commit, for each partition of which records were processed since the last restart or
         rewind."""
         numbers = {name: number.value for name, number in self._remembered.items() if number.value >= 0}
+        if self._in_flight is not None:
+            return self._consumed_around(self._in_flight, numbers)
         return {
             key: TaskOffset(
                 queue.last.offset() + 1, queue.last.leader_epoch(), encode_times(queue.partition_time, numbers)
@@ -502,13 +574,31 @@ class Task:
     def metadata(self) -> dict[tuple[str, int], str]:
         """Return what to commit with offsets that are committed already; nothing if no number has changed since.
 
-        Time may go on without records, and has to be there again after a restart.
+        Time may go on without records, and has to be there again after a restart. Asked for only as long as no record
+        was taken.
         """
         numbers = {name: number.value for name, number in self._remembered.items() if number.value >= 0}
         before = {} if self._snapshot is None else self._snapshot.remembered
         if all(before.get(name) == value for name, value in numbers.items()):
             return {}
-        return {key: encode_times(queue.partition_time, numbers) for key, queue in self._queues.items()}
+        in_flight = self._in_flight
+        return {
+            key: encode_times(queue.partition_time, numbers)
+            + ("" if in_flight is None else in_flight.reached(key, None).encode())
+            for key, queue in self._queues.items()
+        }
+
+    def _consumed_around(
+        self, in_flight: RecordsInFlight, numbers: Mapping[bytes, int]
+    ) -> dict[tuple[str, int], TaskOffset]:
+        offsets: dict[tuple[str, int], TaskOffset] = {}
+        for key, queue in self._queues.items():
+            if queue.last is not None:
+                reached = in_flight.reached(key, queue.last)
+                metadata = encode_times(queue.partition_time, numbers) + reached.encode()
+                epoch = queue.last.leader_epoch() if reached.offset == queue.last.offset() + 1 else None
+                offsets[key] = TaskOffset(reached.offset, epoch, metadata)
+        return offsets
 
     def committed(self) -> None:
         """What `consumed` returned is committed: `rewind` goes back to here."""
@@ -525,6 +615,10 @@ class Task:
         self.commit_requested = False
         if self._snapshot is not None:
             self._snapshot.apply(self, self._queues)
+            if self._in_flight is not None:
+                self._in_flight.rewind(self._snapshot.in_flight)
+                for queue in self._queues.values():
+                    queue.last = None  # what is read next may lie before it
         for callback in self._on_rewind:
             callback()
 
@@ -532,6 +626,11 @@ class Task:
         """Take the partition's time, and what nodes remember, from the metadata of its committed offset; before
         `initialize`."""
         self._times[partition], numbers = decode_times(metadata)
+        reached = Reached.decode(metadata)
+        if reached is not None:
+            if self._in_flight is None:
+                self._in_flight = self._new_in_flight()
+            self._in_flight.restore(partition, reached)
         for name, value in numbers.items():
             self._restored[name] = max(self._restored.get(name, -1), value)
         self.stream_time = max(self.stream_time, self._times[partition])
@@ -543,6 +642,9 @@ class Task:
             self._stream_punctuations.snapshot(),
             self._wall_punctuations.snapshot(),
             {name: number.value for name, number in self._remembered.items()},
+            {}
+            if self._in_flight is None
+            else {key: self._in_flight.reached(key, queue.last) for key, queue in self._queues.items()},
         )
 
     # --- for nodes --------------------------------------------------------------------------------------------------
@@ -631,6 +733,23 @@ class Task:
         )
 
 
+class _NodeInFlight:
+    """What a task does for a node that sends records on later: see `InFlight`."""
+
+    def __init__(self, task: Task, records: RecordsInFlight) -> None:
+        self._task = task
+        self._records = records
+        self.at_hand = records.at_hand
+        self.leave = records.leave
+        self.wake = records.wake
+
+    def enter(self) -> Any:
+        message = self._task._message
+        assert message is not None  # `check_deferral`: no punctuation stands before such a node
+        self._records.enter(message)
+        return message
+
+
 @attrs.frozen
 class _Snapshot:
     """What a task goes back to when a transaction is aborted."""
@@ -640,6 +759,7 @@ class _Snapshot:
     stream_punctuations: tuple[tuple[Punctuation, int], ...]
     wall_punctuations: tuple[tuple[Punctuation, int], ...]
     remembered: Mapping[bytes, int]
+    in_flight: Mapping[tuple[str, int], Reached]
 
     def apply(self, task: Task, queues: Mapping[tuple[str, int], RecordQueue]) -> None:
         task.stream_time = self.stream_time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Sequence
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -37,6 +38,11 @@ class TaskSet:
         consumer: The thread's consumer.
         outputs: The thread's producers.
         restorer: Restores their stores.
+
+    Attributes:
+        caught_up: Partitions whose end was reached.
+        careful: Whether stores serialise when they are written to.
+        wake: Set when a task has something to send on that it had taken before.
     """
 
     def __init__(self, app: AppContext, consumer: Consumer, outputs: Outputs, restorer: Restorer[ActiveTask]) -> None:
@@ -50,6 +56,7 @@ class TaskSet:
         self.caught_up: set[Place] = set()
         self.careful = False
         self._cache_budget = CacheBudget.of(app.config.cache_max_bytes, app.config.num_stream_threads)
+        self.wake = threading.Event()
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -67,6 +74,11 @@ class TaskSet:
     def ready(self) -> bool:
         """Whether all of them run."""
         return len(self._running) == len(self._tasks)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a task has records that it will send on later."""
+        return any(task.task.waits for task in self._running)
 
     def at(self, place: Place) -> ActiveTask | None:
         """Return the running task that reads a partition."""
@@ -132,6 +144,7 @@ class TaskSet:
             lag=self.lag,
             global_stores=app.global_stores,
             cache_budget=self._cache_budget,
+            wake=self.wake.set,
         )
         collector.task = task
         state = TaskState.open(
@@ -227,6 +240,7 @@ class TaskSet:
         """
         for task in tasks:
             task.task.initialize(task.state)
+            task.task.set_careful(self.careful)
             task.phase = Phase.RUNNING
             self._read(task)
             _log.info("task %s runs, from %s", task.id, {f"{t}[{p}]": at.offset for (t, p), at in task.resume.items()})
@@ -289,6 +303,7 @@ class TaskSet:
         self.careful = careful
         for task in self._tasks.values():
             task.state.careful = careful
+            task.task.set_careful(careful)
             task.collector.refresh()
 
     # --- letting go -------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from streamlet.runtime.careful import CarefulMode
 from streamlet.runtime.commit import Commit
 from streamlet.runtime.context import AppContext
 from streamlet.runtime.failures import InstanceHeldError, LogRefusalError, Remedy, has_cause, is_busy, is_membership
+from streamlet.runtime.in_flight import without_in_flight
 from streamlet.runtime.lifecycle import ThreadState
 from streamlet.runtime.members import member_client_id
 from streamlet.runtime.outputs import Outputs
@@ -33,6 +34,7 @@ from streamlet.runtime.task_set import TaskSet
 _log = logging.getLogger(__name__)
 
 _IDLE_LOOK_SECONDS = 0.01
+_IN_FLIGHT_LOOK_SECONDS = 0.005  # a result wakes the thread at once, a record on the log does not
 _RESTORE_WAIT_SECONDS = 0.02
 _LATER_SECONDS = 0.05
 _METADATA_SECONDS = 5.0
@@ -264,7 +266,10 @@ class StreamThread:
         messages: Sequence[Message] = self._consumer.consume(BATCH, 0)
         if not messages:
             wait = self._patience()
-            if wait > 0:
+            if wait > 0 and self._set.waits:
+                self._set.wake.wait(min(wait, _IN_FLIGHT_LOOK_SECONDS))
+                self._set.wake.clear()
+            elif wait > 0:
                 messages = self._consumer.consume(1, wait)
         self._idle = not messages
         if messages:
@@ -374,6 +379,8 @@ class StreamThread:
             task.id, *place, task.expected[place], error.str(), policy, offset,
         )  # fmt: skip
         task.pinned[place] = offset
+        task.metadata[place] = without_in_flight(task.metadata.get(place, ""))
+        task.task.forget_in_flight(*place)
         partition = TopicPartition(*place)
         self._consumer.incremental_unassign([partition])
         self._consumer.incremental_assign([TopicPartition(*place, offset)])
@@ -476,7 +483,7 @@ class StreamThread:
     def _process_carefully(self, tasks: Sequence[ActiveTask]) -> int:
         """One record, one commit: so the one that cannot be committed is found."""
         for task in tasks:
-            before = task.task.consumed()
+            before = task.task.passed()
             if task.task.process(1):
                 task.uncommitted = True
                 try:

@@ -2,7 +2,7 @@
 
 The text is base64 of a version byte and the partition's time (8 bytes), as Kafka Streams writes it; behind that come
 the numbers that nodes remember, 16 bytes each: 8 that stand for the name, 8 of the number. Brokers take 4,096
-characters of metadata by default, which is enough for 190 numbers.
+characters of metadata by default, which is enough for 190 numbers. Records in flight may follow: see `in_flight`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import base64
 import struct
 from collections.abc import Mapping
 from hashlib import blake2b
+
+from streamlet.runtime.in_flight import without_in_flight
 
 _TIME = struct.Struct(">bq")
 _NUMBER = struct.Struct(">8sq")
@@ -34,7 +36,7 @@ def decode_times(metadata: str | None) -> tuple[int, dict[bytes, int]]:
     if not metadata:
         return -1, {}
     try:
-        data = base64.b64decode(metadata, validate=True)
+        data = base64.b64decode(without_in_flight(metadata), validate=True)
         version, partition_time = _TIME.unpack_from(data)
         numbers = dict(_NUMBER.iter_unpack(data[_TIME.size :])) if version == _WITH_NUMBERS else {}
     except (ValueError, struct.error):

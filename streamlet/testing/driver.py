@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Mapping
 from datetime import timedelta
@@ -37,6 +38,8 @@ _DEFAULTS = {
     "__emit.interval.ms.kstreams.windowed.aggregation__": 0,  # results must not wait for a clock that stands still
     "__emit.interval.ms.kstreams.outer.join.spurious.results.fix__": 0,
 }
+
+_LOOK_SECONDS = 0.02  # a result wakes the driver at once; this is for timeouts
 
 
 @frozen
@@ -93,6 +96,7 @@ class TopologyTestDriver:
         self._offsets: dict[str, int] = {}
         self._pending: deque[TestMessage] = deque()
         self._closed = False
+        self._wake = threading.Event()
         self._units: list[_Unit] = []
         self._global_parts = topology.global_parts
         try:
@@ -116,6 +120,7 @@ class TopologyTestDriver:
             config=self.config,
             clock=self.clock,
             sensor=self._sensor,
+            wake=self._wake.set,
             observe=(lambda node, process: checkers[0].observe(node, process)) if watched else None,
             global_stores={
                 store.name: unit.state.read_only(store.name)
@@ -228,7 +233,7 @@ class TopologyTestDriver:
     # --- work -------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        """Process everything that can be, a commit after each record."""
+        """Process everything that can be, a commit after each record; wait for what is in flight."""
         try:
             progress = True
             while progress:
@@ -243,6 +248,10 @@ class TopologyTestDriver:
                         self._commit(unit)
                         progress = True
                         break
+                if not progress and any(unit.task.waits for unit in self._units):
+                    self._wake.wait(_LOOK_SECONDS)
+                    self._wake.clear()
+                    progress = True
         except BaseException:
             self._pending.clear()
             for unit in self._units:

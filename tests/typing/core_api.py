@@ -131,6 +131,24 @@ orders.map_values(lambda o: o.nope)  # E: no such field
 builder.stream([orders_topic, orders_topic])
 builder.stream([orders_topic, customers_topic])  # E: topics of different values
 
+# Calls that wait
+
+
+async def total_of(order: Order) -> float: ...
+def customer_of(key: str, order: Order) -> Customer: ...
+async def stamped(record: Record[str, Order]) -> int: ...
+def no_total(order: Order, error: Exception) -> float: ...
+
+
+assert_type(orders.map_values_async(total_of), KStream[str, float])
+assert_type(orders.map_values_async(total_of, recover=no_total, ordering="key"), KStream[str, float])
+assert_type(orders.map_values_async(lambda o: o.total, max_in_flight=8), KStream[str, float])
+assert_type(orders.map_values_async(customer_of, with_key=True), KStream[str, Customer])
+assert_type(orders.map_values_async(stamped, with_record=True), KStream[str, int])
+builder.stream(lines).map_values_async(total_of)  # E: takes orders
+orders.map_values_async(total_of, ordering="random")  # E: there are three
+orders.map_values_async(customer_of)  # E: takes the key too
+
 customers = builder.table(customers_topic)
 assert_type(customers, KTable[str, Customer])
 assert_type(customers.filter(lambda _, c: bool(c.name)), KTable[str, Customer])

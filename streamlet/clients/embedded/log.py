@@ -172,9 +172,9 @@ class Log:
         self._seq = 0
         self._refreshed = 0.0
         self.cluster_id: str = self._one("SELECT value FROM meta WHERE name = 'cluster'")[0]
-        with self._errors(), self.lock:
-            self._reload_catalog()
+        with self._errors(), self.lock, self._reading():
             self._data_version = self._one("PRAGMA data_version")[0]
+            self._reload_catalog()
 
     @property
     def shared(self) -> bool:
@@ -525,11 +525,8 @@ class Log:
             if self._connection.in_transaction or self._one("PRAGMA data_version")[0] == self._data_version:
                 self._refreshed = time.monotonic()
                 return
-            self._connection.execute("BEGIN")
-            try:
+            with self._reading():
                 self._take_changes()
-            finally:
-                self._connection.execute("COMMIT")
 
     def _take_changes(self) -> None:
         self._refreshed = time.monotonic()
@@ -552,6 +549,7 @@ class Log:
             self.changed.notify_all()
 
     def _reload_catalog(self) -> None:
+        """Read the catalog anew, within a transaction: between two reads another process may add topics."""
         connection = self._connection
         self._generation = self._one("SELECT value FROM meta WHERE name = 'generation'")[0]
         self._seq = self._one("SELECT COALESCE(MAX(seq), 0) FROM batches")[0]
@@ -611,11 +609,21 @@ class Log:
                 yield connection
                 connection.execute("COMMIT")
                 if catalog:
-                    self._reload_catalog()
+                    with self._reading():
+                        self._reload_catalog()
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Several reads of one state of the file; also after a failure the transaction ends, it holds nothing up."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("COMMIT")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from spigot_topologies import catch, get, serial, task, topic_cfg, try_
+from spigot_topologies import catch, create_wf_msg, get, parallel, serial, task, topic_cfg, try_
 from spigot_topologies.builder import default_builder
 from spigot_topologies.wire import Failure, Result, TaskMessage, decode_command, read_extensions
 from streamlet import TopologyError, TopologyTestDriver
@@ -186,6 +188,103 @@ def test_a_task_without_headers_is_answered_under_its_workflow_id() -> None:
         assert [*record.headers] == []
 
 
+def both(handler: Any, plan: Any, **options: Any) -> list[Any]:
+    """Run a workflow by a manager and a worker in one topology; returns its events."""
+    workflows, tasks, events = topic_cfg("w"), topic_cfg("t"), topic_cfg("e")
+    topology = (
+        default_builder()
+        .with_wf_topology(task_topic_cfg=tasks, workflow_topic_cfg=workflows, event_topic_cfg=events)
+        .with_task_topology(handler=handler, task_topic_cfg=tasks, workflow_topic_cfg=workflows, **options)
+        .build()
+    )
+    with TopologyTestDriver(topology) as driver:
+        commands, published = driver.create_input_topic(workflows), driver.create_output_topic(events)
+        commands.pipe_input("w", create_wf_msg({"workflows/form": plan}, {}))
+        return published.read_values_to_list()
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_a_slow_task_holds_up_no_other(kind: str) -> None:
+    """The first one takes until the others, three of them one after the other, have reached the workflow."""
+    last = threading.Event()
+
+    class Plain:
+        def process_task(self, ctx: Any, task: list[Any]) -> Any:
+            if task[0] == "slow":
+                assert last.wait(60)
+            if task[0] == "three":
+                last.set()
+            return {"done": task[0]}
+
+    class Coroutine:
+        async def process_task(self, ctx: Any, task: list[Any]) -> Any:
+            if task[0] == "slow":
+                async with asyncio.timeout(60):
+                    while not last.is_set():
+                        await asyncio.sleep(0.001)
+            if task[0] == "three":
+                last.set()
+            return {"done": task[0]}
+
+    done = {f"?{name}": name for name in ("slow", "one", "two", "three")}
+    steps = [task(name, out={f"?{name}": get("done")}) for name in ("slow", "one", "two", "three")]
+    handler = Plain() if kind == "plain" else Coroutine()
+    assert both(handler, parallel(steps[0], serial(*steps[1:]))) == [done]
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_a_task_that_takes_too_long_fails_and_the_workflow_can_catch_it(kind: str) -> None:
+    release = threading.Event()
+
+    class Plain:
+        def process_task(self, ctx: Any, task: list[Any]) -> Any:
+            if task[0] == "hangs":
+                release.wait(60)
+            return dict(task[1])
+
+    class Coroutine:
+        async def process_task(self, ctx: Any, task: list[Any]) -> Any:
+            if task[0] == "hangs":
+                await asyncio.get_running_loop().create_future()
+            return dict(task[1])
+
+    told: list[BaseException] = []
+
+    class Handler(Plain if kind == "plain" else Coroutine):  # type: ignore[misc]
+        def on_error(self, ctx: Any, error: BaseException, workflow: Any) -> None:
+            told.append(error)
+
+    plan = try_(task("hangs"), catch("?e", task("note", in_={"error": get("?e")}, out={"?why": get("error")})))
+    (end,) = both(Handler(), plan, task_timeout=timedelta(milliseconds=50))
+    release.set()
+    assert end["?why"]["type"] == "TimeoutError"
+    assert "longer than 0:00:00.05" in end["?why"]["message"]
+    assert [type(one) for one in told] == [TimeoutError]
+
+
+def test_one_after_the_other_if_so_wished() -> None:
+    running: list[str] = []
+    most: list[int] = []
+
+    class Handler:
+        def process_task(self, ctx: Any, task: list[Any]) -> Any:
+            running.append(task[0])
+            most.append(len(running))
+            running.remove(task[0])
+            return {}
+
+    assert both(Handler(), parallel(*[task(f"t{n}") for n in range(20)]), max_in_flight=1) == [{}]
+    assert most == [1] * 20
+
+
+def test_wrong_limits_are_refused() -> None:
+    topics = {"task_topic_cfg": topic_cfg("t"), "workflow_topic_cfg": topic_cfg("w")}
+    with pytest.raises(TopologyError, match="max_in_flight"):
+        default_builder().with_task_topology(handler=Handler(), max_in_flight=0, **topics)
+    with pytest.raises(TopologyError, match="timeout"):
+        default_builder().with_task_topology(handler=Handler(), task_timeout=timedelta(0), **topics)
+
+
 @pytest.mark.parametrize("codec", ["json", "edn"])
 def test_manager_and_worker_in_one_topology(codec: str) -> None:
     handler = Handler()
@@ -196,8 +295,6 @@ def test_manager_and_worker_in_one_topology(codec: str) -> None:
         .with_task_topology(handler=handler, task_topic_cfg=tasks, workflow_topic_cfg=workflows, event_topic_cfg=events)
         .build()
     )
-    from spigot_topologies import create_wf_msg
-
     plan = serial(
         task("one", out={"?one": get("done")}),
         try_(task("raise", in_={"text": get("?one")}), catch("?e", task("two", in_={"e": get("?e")}))),
