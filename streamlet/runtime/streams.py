@@ -51,8 +51,8 @@ from streamlet.state import (
 )
 from streamlet.time import Clock, SystemClock
 from streamlet.topology import Topology
-from streamlet.topology.nodes import Partitioner
 from streamlet.topology.naming import ensure_named
+from streamlet.topology.nodes import Partitioner
 
 _log = logging.getLogger(__name__)
 
