@@ -79,7 +79,7 @@ def _choice(*choices: str) -> Callable[[str, object], str]:
     return parse
 
 
-OPTIMIZATIONS = frozenset({"single.store.self.join"})
+OPTIMIZATIONS = frozenset({"merge.repartition.topics", "reuse.ktable.source.topics", "single.store.self.join"})
 OPTIMIZATION_KEY = "topology.optimization"
 
 

@@ -127,7 +127,7 @@ class _MergeStep(Step):
             writer.topology.add_node(ProcessorNode(self.name, self._join, writer.outputs([self._kept])))
             writer.connect(self.name, self._store)
         else:
-            writer.topology.add_node(ProcessorNode(self.name, PassThrough(), writer.outputs(self.parents)))
+            writer.topology.add_node(ProcessorNode(self.name, PassThrough(), writer.inputs(self)))
 
 
 def join_streams(

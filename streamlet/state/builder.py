@@ -45,6 +45,7 @@ class StoreBuilder(Generic[S_co]):
         value_serde: Of its values.
         in_memory: Keep the data in memory instead of in RocksDB.
         logging: Keep a changelog, from which the store is restored elsewhere.
+        source_topic: The topic that a table is read from, if that serves as its changelog (`logging` is off then).
         immutable_values: A promise that no value is ever changed in place after it was put or got; buys speed.
         retention_ms: How long entries are kept (ms, of stream time), None for ever.
         window_size_ms: Length of the windows of a window store (ms).
@@ -58,6 +59,7 @@ class StoreBuilder(Generic[S_co]):
     value_serde: Serde[Any] = field(validator=_check_serde)
     in_memory: bool = False
     logging: bool = True
+    source_topic: str | None = None
     immutable_values: bool = False
     retention_ms: int | None = None
     window_size_ms: int = 0
