@@ -76,6 +76,7 @@ from streamlet.runtime.start import start, start_async
 from streamlet.runtime.streams import KafkaStreams, StreamThreadExceptionResponse
 from streamlet.serdes import Serde
 from streamlet.state import (
+    BytesStore,
     KeyValueStore,
     ReadOnlyKeyValueStore,
     StoreBuilder,
@@ -83,12 +84,14 @@ from streamlet.state import (
     TimestampedKeyValueStore,
     ValueAndTimestamp,
 )
+from streamlet.state.suppliers import StoreSupplier
 from streamlet.testing import TestInputTopic, TestOutputTopic, TopologyTestDriver
 from streamlet.topic import Topic, TopicPattern
 from streamlet.topology import Topology, TopologyDescription
 
 __all__ = [
     "BranchedKStream",
+    "BytesStore",
     "Cancellable",
     "CogroupedKStream",
     "ConfigError",
@@ -137,6 +140,7 @@ __all__ = [
     "StateMismatchError",
     "StateStoreError",
     "StoreBuilder",
+    "StoreSupplier",
     "Stores",
     "StreamThreadExceptionResponse",
     "StreamsBuilder",

@@ -293,7 +293,8 @@ class Writer:
         if not isinstance(store, PendingStore):
             return store
         if store not in self._written:
-            self._written[store] = store.builder(self, node)
+            builder, supplier = store.builder(self, node), store.options.supplier
+            self._written[store] = builder if supplier is None else supplier.applied_to(builder)
         return self._written[store]
 
     def reuse_topic(self, store: PendingStore, topic: str, node: str) -> None:
