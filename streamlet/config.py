@@ -222,7 +222,8 @@ class StreamsConfig:
         OPTIMIZATION_KEY,
         optimizations,
         frozenset(),
-        doc="'none', 'single.store.self.join' or 'all' there are. builder.build(config) makes them, start checks it.",
+        doc="'none', 'all', or some of 'merge.repartition.topics', 'reuse.ktable.source.topics', "
+        "'single.store.self.join'. builder.build(config) makes them, start checks it.",
     )
     group_protocol: str = _setting(
         "group.protocol",
