@@ -36,7 +36,8 @@ def chosen(words: Sequence[str], *names: str) -> bool:
 
 def wants_contests(log: LogForContests, words: Sequence[str]) -> bool:
     """Tell whether any line of the contests on a log was asked for."""
-    return any(chosen(words, log.name, guarantee, work.name) for guarantee in _GUARANTEES.values() for work in WORKS)
+    works = [work for work in WORKS if work.only in (None, log.name)]
+    return any(chosen(words, log.name, guarantee, work.name) for guarantee in _GUARANTEES.values() for work in works)
 
 
 def wants_workflows(log: LogForContests, words: Sequence[str]) -> bool:
@@ -49,7 +50,7 @@ def hold_contests(log: LogForContests, words: Sequence[str], *, quick: bool) -> 
     records, rounds = (_QUICK_RECORDS, _QUICK_ROUNDS) if quick else (_RECORDS, _ROUNDS)
     for exactly_once, guarantee in _GUARANTEES.items():
         for work in WORKS:
-            if chosen(words, log.name, guarantee, work.name):
+            if work.only in (None, log.name) and chosen(words, log.name, guarantee, work.name):
                 outcome = contest.hold(log, work, exactly_once=exactly_once, records=records, rounds=rounds)
                 print(contest.row(outcome), flush=True)
 

@@ -9,8 +9,8 @@ from threading import Event
 from typing import Any
 
 from benchmarks.meter import Moment, Used, between, now
-from benchmarks.work import WINDOW_MS, Job
-from streamlet import Sensor, StreamsBuilder, Topic, Topology, serdes, start
+from benchmarks.work import JOIN_MS, WINDOW_MS, Job
+from streamlet import JoinWindows, Materialized, Sensor, StreamsBuilder, Topic, Topology, serdes, start
 
 _PATIENCE_SECONDS = 300
 
@@ -86,6 +86,34 @@ def windows(job: Job) -> Topology:
     size = timedelta(milliseconds=WINDOW_MS)
     counts: Any = orders.group_by_key().windowed_by(TimeWindows.of_size(size, grace=size)).count(store="counts")
     counts.to_stream().select_key(lambda windowed, _: windowed.key).to(Topic(job.output, serdes.bytes_, serdes.int64))
+    return builder.build()
+
+
+def _paid(_: bytes | None, order: Any) -> object:
+    return order["paid"]
+
+
+def _ids(paid: Any, open: Any) -> dict[str, int]:
+    return {"paid": paid["id"], "open": open["id"]}
+
+
+def streams(job: Job) -> Topology:
+    """Join the paid orders with the open ones of the same key, within a window of time."""
+    builder = StreamsBuilder()
+    orders = builder.stream(Topic(job.input, serdes.bytes_, serdes.json))
+    windows = JoinWindows.of_time_difference(timedelta(milliseconds=JOIN_MS), grace=timedelta(0))
+    paid, open = orders.filter(_paid), orders.filter_not(_paid)
+    paid.join(open, _ids, windows, immutable_values=True).to(Topic(job.output, serdes.bytes_, serdes.json))
+    return builder.build()
+
+
+def tables(job: Job) -> Topology:
+    """Join the last paid order of each key with the last open one."""
+    builder = StreamsBuilder()
+    orders = builder.stream(Topic(job.input, serdes.bytes_, serdes.json))
+    paid = orders.filter(_paid).to_table(store=Materialized("paid", immutable_values=True))
+    open = orders.filter_not(_paid).to_table(store=Materialized("open", immutable_values=True))
+    paid.join(open, _ids).to_stream().to(Topic(job.output, serdes.bytes_, serdes.json))
     return builder.build()
 
 

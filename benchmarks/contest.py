@@ -56,20 +56,21 @@ class Outcome:
 
 def hold(log: LogForContests, work: Work, *, exactly_once: bool, records: int, rounds: int) -> Outcome:
     """Have both do the work `rounds` times, taking turns in who begins."""
+    records *= work.longer
     log.prepare(work.keys, records)
     seen: list[tuple[Used, Used]] = []
     for number in range(rounds):
         used: dict[str, Used] = {}
         for contestant in CONTESTANTS if number % 2 else reversed(CONTESTANTS):
-            used[contestant] = _measure(log, work, contestant, exactly_once)
+            used[contestant] = _measure(log, work, contestant, exactly_once, records)
         seen.append((used["hand-written"], used["streamlet"]))
     return Outcome(log.name, work, exactly_once, seen)
 
 
-def _measure(log: LogForContests, work: Work, contestant: str, exactly_once: bool) -> Used:
+def _measure(log: LogForContests, work: Work, contestant: str, exactly_once: bool, records: int) -> Used:
     directory = Path(tempfile.mkdtemp(prefix="streamlet-bench-"))
     try:
-        job = log.job(work, exactly_once=exactly_once, directory=directory)
+        job = log.job(work, exactly_once=exactly_once, records=records, directory=directory)
         text = orjson.dumps(attrs.asdict(job)).decode()
         command = [sys.executable, "-m", "benchmarks.contestant", contestant, str(directory), text]
         finished = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=_PATIENCE_SECONDS)

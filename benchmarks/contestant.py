@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 import orjson
 
-from benchmarks import applications, handwritten
+from benchmarks import applications, handwritten, handwritten_joins
 from benchmarks.meter import Used
 from benchmarks.work import Job
 
@@ -16,9 +16,21 @@ from benchmarks.work import Job
 def measure(contestant: str, job: Job, directory: Path) -> Used:
     """Run one of the contestants."""
     if contestant == "streamlet":
-        makers = {"stateless": applications.stateless, "count": applications.count, "windows": applications.windows}
+        makers = {
+            "stateless": applications.stateless,
+            "count": applications.count,
+            "windows": applications.windows,
+            "streams": applications.streams,
+            "tables": applications.tables,
+        }
         return applications.run(makers[job.kind], job, directory)
-    loops = {"stateless": handwritten.stateless, "count": handwritten.count, "windows": handwritten.count}
+    loops = {
+        "stateless": handwritten.stateless,
+        "count": handwritten.count,
+        "windows": handwritten.count,
+        "streams": handwritten_joins.streams,
+        "tables": handwritten_joins.tables,
+    }
     return loops[job.kind](job, directory)
 
 

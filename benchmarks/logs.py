@@ -21,7 +21,7 @@ class LogForContests(Protocol):
     def prepare(self, keys: int, records: int) -> None:
         """Write an input, if it is not there yet."""
 
-    def job(self, work: Work, *, exactly_once: bool, directory: Path) -> Job:
+    def job(self, work: Work, *, exactly_once: bool, records: int, directory: Path) -> Job:
         """Return a job with an application and topics of its own."""
 
     def done(self, job: Job) -> None:
@@ -54,7 +54,7 @@ class EmbeddedLog:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._records: dict[int, int] = {}
+        self._prepared: set[tuple[int, int]] = set()
         self._serial = numbers()
 
     def __enter__(self) -> Self:
@@ -63,27 +63,27 @@ class EmbeddedLog:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def _master(self, keys: int) -> Path:
-        return self._directory / f"input-{keys}"
+    def _master(self, keys: int, records: int) -> Path:
+        return self._directory / f"input-{keys}-{records}"
 
     def prepare(self, keys: int, records: int) -> None:
         """Write an input, if it is not there yet."""
-        if keys not in self._records:
-            self._master(keys).mkdir()
-            _load(f"embedded:{self._master(keys) / 'log.db'}", "input", records, keys)
-            self._records[keys] = records
+        if (keys, records) not in self._prepared:
+            self._master(keys, records).mkdir()
+            _load(f"embedded:{self._master(keys, records) / 'log.db'}", "input", records, keys)
+            self._prepared.add((keys, records))
 
-    def job(self, work: Work, *, exactly_once: bool, directory: Path) -> Job:
+    def job(self, work: Work, *, exactly_once: bool, records: int, directory: Path) -> Job:
         """Return a job with a log of its own."""
         log = directory / "log"
-        shutil.copytree(self._master(work.keys), log)
+        shutil.copytree(self._master(work.keys, records), log)
         return work.job(
             f"embedded:{log / 'log.db'}",
             application=f"app-{next(self._serial)}",
             input="input",
             output="output",
             exactly_once=exactly_once,
-            records=self._records[work.keys],
+            records=records,
         )
 
     def done(self, job: Job) -> None:
@@ -101,7 +101,7 @@ class KafkaLog:
 
     def __init__(self) -> None:
         self._cluster = Cluster(jvm_args=("-Xmx1g",))
-        self._records: dict[int, int] = {}
+        self._prepared: set[tuple[int, int]] = set()
 
     def __enter__(self) -> Self:
         self._cluster.launch()
@@ -112,12 +112,12 @@ class KafkaLog:
 
     def prepare(self, keys: int, records: int) -> None:
         """Write an input, if it is not there yet."""
-        if keys not in self._records:
-            self._cluster.create_topic(f"input-{keys}")
-            _load(self._cluster.bootstrap_servers, f"input-{keys}", records, keys)
-            self._records[keys] = records
+        if (keys, records) not in self._prepared:
+            topic = self._cluster.create_topic(f"input-{keys}-{records}")
+            _load(self._cluster.bootstrap_servers, topic, records, keys)
+            self._prepared.add((keys, records))
 
-    def job(self, work: Work, *, exactly_once: bool, directory: Path) -> Job:
+    def job(self, work: Work, *, exactly_once: bool, records: int, directory: Path) -> Job:
         """Return a job with an application and an output topic of its own."""
         name = self._cluster.unique(work.kind)
         if work.kind != "stateless":  # the hand-written loop's; streamlet makes its own
@@ -125,10 +125,10 @@ class KafkaLog:
         return work.job(
             self._cluster.bootstrap_servers,
             application=name,
-            input=f"input-{work.keys}",
+            input=f"input-{work.keys}-{records}",
             output=self._cluster.create_topic(f"{name}-output"),
             exactly_once=exactly_once,
-            records=self._records[work.keys],
+            records=records,
         )
 
     def done(self, job: Job) -> None:

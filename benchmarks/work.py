@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 WINDOW_MS = 10_000
+JOIN_MS = 2_000
 AT_LEAST_ONCE_COMMIT_MS = 1_000  # for both contestants; streamlet's default, 30 s, would spare it commits
 EXACTLY_ONCE_COMMIT_MS = 100  # streamlet's default
 
@@ -14,7 +15,7 @@ class Job:
     """One measurement.
 
     Attributes:
-        kind: ``stateless``, ``count`` or ``windows``.
+        kind: ``stateless``, ``count``, ``windows``, ``streams`` or ``tables``.
         servers: Address of the log.
         exactly_once: The guarantee; otherwise at least once.
         application: Name of the application: group, transactional id, prefix of its topics.
@@ -50,6 +51,8 @@ class Work:
         target: The least ratio to the hand-written loop that is to be reached; None: none was set.
         emits: See `Job`.
         buffers: See `Job`.
+        longer: So many times the records of the others, as the first fetches weigh in with few.
+        only: The one log it is for; None: each.
     """
 
     name: str
@@ -58,6 +61,8 @@ class Work:
     target: float | None
     emits: bool = True
     buffers: bool = False
+    longer: int = 1
+    only: str | None = None
 
     def job(self, servers: str, *, application: str, input: str, output: str, exactly_once: bool, records: int) -> Job:
         """Return one to be done."""
@@ -69,10 +74,13 @@ class Work:
 
 WORKS = (
     Work("stateless", "stateless", 1_000, 0.70),
+    Work("stateless, longer", "stateless", 1_000, 0.70, longer=5, only="kafka"),
     Work("count, 1 k keys", "count", 1_000, 0.60, emits=False),
     Work("count, 100 k keys", "count", 100_000, 0.60, emits=False),
     Work("count, 1 k keys, by hand buffered", "count", 1_000, None, emits=False, buffers=True),
     Work("count, 100 k keys, by hand buffered", "count", 100_000, None, emits=False, buffers=True),
     Work("count, 1 k keys, emitted", "count", 1_000, 0.60),
     Work("windowed count, 1 k keys, emitted", "windows", 1_000, 0.60),
+    Work("stream-stream join, 1 k keys", "streams", 1_000, None),
+    Work("table-table join, 1 k keys", "tables", 1_000, None),
 )

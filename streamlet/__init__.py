@@ -84,6 +84,7 @@ from streamlet.runtime.start import start, start_async
 from streamlet.runtime.streams import KafkaStreams, StreamThreadExceptionResponse
 from streamlet.serdes import Serde
 from streamlet.state import (
+    BytesStore,
     KeyValueStore,
     ReadOnlyKeyValueStore,
     StoreBuilder,
@@ -91,12 +92,14 @@ from streamlet.state import (
     TimestampedKeyValueStore,
     ValueAndTimestamp,
 )
+from streamlet.state.suppliers import StoreSupplier
 from streamlet.testing import TestInputTopic, TestOutputTopic, TopologyTestDriver
 from streamlet.topic import Topic, TopicPattern
 from streamlet.topology import Topology, TopologyDescription
 
 __all__ = [
     "BranchedKStream",
+    "BytesStore",
     "Cancellable",
     "CogroupedKStream",
     "ConfigError",
@@ -152,6 +155,7 @@ __all__ = [
     "StateMismatchError",
     "StateStoreError",
     "StoreBuilder",
+    "StoreSupplier",
     "Stores",
     "StreamThreadExceptionResponse",
     "StreamsBuilder",

@@ -79,7 +79,7 @@ def _choice(*choices: str) -> Callable[[str, object], str]:
     return parse
 
 
-OPTIMIZATIONS = frozenset({"single.store.self.join"})
+OPTIMIZATIONS = frozenset({"merge.repartition.topics", "reuse.ktable.source.topics", "single.store.self.join"})
 OPTIMIZATION_KEY = "topology.optimization"
 EXPLICIT_NAMING_KEY = "ensure.explicit.internal.resource.naming"
 
@@ -250,7 +250,8 @@ class StreamsConfig:
         OPTIMIZATION_KEY,
         optimizations,
         frozenset(),
-        doc="'none', 'single.store.self.join' or 'all' there are. builder.build(config) makes them, start checks it.",
+        doc="'none', 'all', or some of 'merge.repartition.topics', 'reuse.ktable.source.topics', "
+        "'single.store.self.join'. builder.build(config) makes them, start checks it.",
     )
     application_server: str | None = _setting(
         "application.server",

@@ -104,6 +104,7 @@ class StreamsBuilder:
             lambda step: ReadTable(step.store_in_use, step.sends_old_values),
             store=pending,
             materialized=options.name is not None,
+            topic=topic.name,
         )
         self.plan.add(step)
         return KTable(self.plan, step, serdes, frozenset({source}), options.name)

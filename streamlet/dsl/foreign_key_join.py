@@ -95,7 +95,7 @@ class _TopicStep(Step):
         topology = writer.topology
         key_serde, value_serde = self._serdes()
         topology.add_internal_topic(InternalTopic(self._topic))
-        parents = writer.outputs(self.parents)
+        parents = writer.inputs(self)
         topology.add_node(SinkNode(self._sink, parents, self._topic, None, key_serde, value_serde, self._partitioner))
         topology.add_node(SourceNode(self.name, (self._topic,), None, key_serde, value_serde))
 

@@ -43,7 +43,7 @@ class _ChangesTopic(Step):
         key_serde = writer.key_serde(self._serdes.key, self._sink, _ASK)
         changes = ChangeSerde(writer.value_serde(self._serdes.value, self._sink, _ASK))
         topology.add_internal_topic(InternalTopic(self._topic))
-        topology.add_node(SinkNode(self._sink, writer.outputs(self.parents), self._topic, None, key_serde, changes))
+        topology.add_node(SinkNode(self._sink, writer.inputs(self), self._topic, None, key_serde, changes))
         topology.add_node(SourceNode(self.name, (self._topic,), None, key_serde, changes))
 
 

@@ -16,6 +16,7 @@ from streamlet.serdes import Serde
 if TYPE_CHECKING:
     from streamlet.dsl.stream import KStream
     from streamlet.dsl.windows import JoinWindows
+    from streamlet.state.suppliers import WindowStoreSupplier
 
 K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
@@ -69,6 +70,8 @@ class Joins(Generic[K_co, V_co]):
         with_key: Literal[False] = False,
         name: str | None = None,
         store_name: str | None = None,
+        this_store: WindowStoreSupplier | None = None,
+        other_store: WindowStoreSupplier | None = None,
         key_serde: Serde[Any] | None = None,
         value_serde: Serde[Any] | None = None,
         other_value_serde: Serde[Any] | None = None,
@@ -87,6 +90,8 @@ class Joins(Generic[K_co, V_co]):
         with_key: Literal[True],
         name: str | None = None,
         store_name: str | None = None,
+        this_store: WindowStoreSupplier | None = None,
+        other_store: WindowStoreSupplier | None = None,
         key_serde: Serde[Any] | None = None,
         value_serde: Serde[Any] | None = None,
         other_value_serde: Serde[Any] | None = None,
@@ -136,9 +141,11 @@ class Joins(Generic[K_co, V_co]):
                 global table. `joiner` makes the result of the two values; of key and values if `with_key`.
                 `key_selector` makes the table's key of key and value, None for none.
             options: ``with_key``: whether the joiner gets the key first. ``name``: of the node, or the prefix of names
-                of nodes and repartition topics. ``store_name``: prefix of the stores' names. ``grace``: how long
-                records wait for a (versioned) table. ``key_serde``, ``value_serde``, ``other_value_serde``: where they
-                are not inherited. ``in_memory``, ``logging``, ``immutable_values``, ``changelog_config``: of the
+                of nodes and repartition topics. ``store_name``: prefix of the stores' names. ``this_store``,
+                ``other_store``: suppliers of the stores of the two sides (`Stores`), with retain_duplicates.
+                ``grace``: how long records wait for a (versioned) table. ``key_serde``, ``value_serde``,
+                ``other_value_serde``: where they are not inherited. ``in_memory``, ``logging``, ``immutable_values``,
+                ``changelog_config``: of the
                 stores, see `Materialized`.
 
         Raises:
@@ -188,6 +195,8 @@ class Joins(Generic[K_co, V_co]):
         with_key: Literal[False] = False,
         name: str | None = None,
         store_name: str | None = None,
+        this_store: WindowStoreSupplier | None = None,
+        other_store: WindowStoreSupplier | None = None,
         key_serde: Serde[Any] | None = None,
         value_serde: Serde[Any] | None = None,
         other_value_serde: Serde[Any] | None = None,
@@ -206,6 +215,8 @@ class Joins(Generic[K_co, V_co]):
         with_key: Literal[True],
         name: str | None = None,
         store_name: str | None = None,
+        this_store: WindowStoreSupplier | None = None,
+        other_store: WindowStoreSupplier | None = None,
         key_serde: Serde[Any] | None = None,
         value_serde: Serde[Any] | None = None,
         other_value_serde: Serde[Any] | None = None,
@@ -252,6 +263,8 @@ class Joins(Generic[K_co, V_co]):
         with_key: Literal[False] = False,
         name: str | None = None,
         store_name: str | None = None,
+        this_store: WindowStoreSupplier | None = None,
+        other_store: WindowStoreSupplier | None = None,
         key_serde: Serde[Any] | None = None,
         value_serde: Serde[Any] | None = None,
         other_value_serde: Serde[Any] | None = None,
@@ -270,6 +283,8 @@ class Joins(Generic[K_co, V_co]):
         with_key: Literal[True],
         name: str | None = None,
         store_name: str | None = None,
+        this_store: WindowStoreSupplier | None = None,
+        other_store: WindowStoreSupplier | None = None,
         key_serde: Serde[Any] | None = None,
         value_serde: Serde[Any] | None = None,
         other_value_serde: Serde[Any] | None = None,

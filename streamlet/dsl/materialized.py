@@ -13,6 +13,12 @@ from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.errors import TopologyError
 from streamlet.serdes import Serde
 from streamlet.state import StoreBuilder, Stores
+from streamlet.state.suppliers import (
+    SessionStoreSupplier,
+    StoreSupplier,
+    VersionedStoreSupplier,
+    WindowStoreSupplier,
+)
 from streamlet.topic import check_name
 
 if TYPE_CHECKING:
@@ -53,6 +59,7 @@ class Materialized(Generic[VM]):
         immutable_values: A promise that no value is ever changed in place, so that the store may keep the objects
             instead of bytes; `TopologyTestDriver` checks it. Frozen classes, numbers and strings need no promise.
         changelog_config: Configs of the changelog topic.
+        supplier: What the store is to be kept in; see `as_`.
     """
 
     name: str | None = field(default=None, validator=_check_name)
@@ -64,6 +71,45 @@ class Materialized(Generic[VM]):
     caching: bool = field(default=True, kw_only=True)
     immutable_values: bool = field(default=False, kw_only=True)
     changelog_config: Mapping[str, str] = field(factory=dict, kw_only=True)
+    supplier: StoreSupplier | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def as_(
+        cls,
+        supplier: StoreSupplier,
+        *,
+        value_serde: Serde[VM] | None = None,
+        logging: bool = True,
+        immutable_values: bool = False,
+        changelog_config: Mapping[str, str] | None = None,
+    ) -> Materialized[VM]:
+        """Return the options of a store that a supplier describes: ``Materialized.as_(Stores.in_memory_...("name"))``.
+
+        Args:
+            supplier: Made by `Stores`; it names the store and says how long it keeps what.
+            value_serde: See `Materialized`, as the rest.
+            logging: See there.
+            immutable_values: See there.
+            changelog_config: See there.
+        """
+        if not isinstance(supplier, StoreSupplier):
+            raise TopologyError(f"Materialized.as_ takes a supplier that Stores makes, not {supplier!r}")
+        retention = history = None
+        if isinstance(supplier, VersionedStoreSupplier):
+            history = timedelta(milliseconds=supplier.history_retention_ms)
+        elif isinstance(supplier, WindowStoreSupplier | SessionStoreSupplier):
+            retention = timedelta(milliseconds=supplier.retention_ms)
+        return cls(
+            supplier.name,
+            value_serde=value_serde,
+            retention=retention,
+            history_retention=history,
+            in_memory=supplier.in_memory,
+            logging=logging,
+            immutable_values=immutable_values,
+            changelog_config=dict(changelog_config or {}),
+            supplier=supplier,
+        )
 
 
 Store: TypeAlias = Materialized[VA] | str | None

@@ -24,6 +24,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from attrs import evolve
+
 from streamlet import serdes
 from streamlet.dsl.serde_flow import Ask, Lost, Slot, explain
 from streamlet.errors import TopologyError
@@ -36,6 +38,7 @@ from streamlet.topology.nodes import ProcessorNode
 
 if TYPE_CHECKING:
     from streamlet.dsl.materialized import PendingStore
+    from streamlet.dsl.merge_repartitions import MergedRepartition
     from streamlet.state import StoreBuilder
 
 
@@ -77,6 +80,9 @@ class ProcessorStep(Step):
         stores: Stores it brings along.
         store_names: Names of stores it uses that are declared elsewhere; a function is asked when the program is known.
         changes_key: Whether records behind it may have other keys than before it.
+
+    Attributes:
+        operator: Its behaviour, as given.
     """
 
     def __init__(
@@ -90,15 +96,15 @@ class ProcessorStep(Step):
         changes_key: bool = False,
     ) -> None:
         super().__init__(name, parents)
-        self._operator = operator
+        self.operator = operator
         self._stores = stores
         self._store_names = store_names
         self.changes_key = changes_key
 
     def write(self, writer: Writer) -> None:
         """Add the node with its stores."""
-        operator = self._operator if isinstance(self._operator, Operator) else self._operator()
-        writer.topology.add_node(ProcessorNode(self.name, operator, writer.outputs(self.parents)))
+        operator = self.operator if isinstance(self.operator, Operator) else self.operator()
+        writer.topology.add_node(ProcessorNode(self.name, operator, writer.inputs(self)))
         for store in self._stores:
             writer.add_store(store, self.name)
         names = self._store_names() if callable(self._store_names) else self._store_names
@@ -195,10 +201,10 @@ class Plan:
         for store in self._stores:
             writer.topology.add_state_store(store)
         for step in self._steps:
-            step.write(writer)
+            writer.write(step)
         writer.finish()
         for sources in self._copartitioned:
-            writer.topology.copartition(writer.outputs(sources))
+            writer.topology.copartition(writer.sources(sources))
         writer.topology.optimizations = optimizations
         writer.topology.generated = frozenset(self.generated)
         for part in writer.topology.sub_topologies:
@@ -221,6 +227,21 @@ class Writer:
         self._faults: list[str] = []
         self._connections: list[tuple[str, str]] = []
         self._written: dict[PendingStore, StoreBuilder[Any]] = {}
+        self._reused: set[str] = set()
+        self._merged: list[MergedRepartition] = []
+        if self.optimizes("merge.repartition.topics"):
+            from streamlet.dsl.merge_repartitions import merge_repartitions  # it needs this module
+
+            self._merged = merge_repartitions(plan.steps)
+        self._replaced_by = {step: merged for merged in self._merged for step in merged.replaced}
+
+    def write(self, step: Step) -> None:
+        """Write a step, and behind it the repartition topic that stands there in place of others."""
+        if step not in self._replaced_by:
+            step.write(self)
+        for merged in self._merged:
+            if merged.anchor is step:
+                merged.step.write(self)
 
     def optimizes(self, optimization: str) -> bool:
         """Tell whether an optimisation was asked for, by its name in ``topology.optimization``."""
@@ -232,7 +253,23 @@ class Writer:
 
     def outputs(self, steps: Iterable[Step]) -> tuple[str, ...]:
         """Return the names of the nodes that send on the records of these steps."""
-        return tuple(dict.fromkeys(self._outputs.get(step, step.name) for step in steps))
+        if not self._merged:
+            return tuple(dict.fromkeys(self._outputs.get(step, step.name) for step in steps))
+        names: list[str] = []
+        for step in steps:
+            names += self.inputs(step) if step in self._replaced_by else (self._outputs.get(step, step.name),)
+        return tuple(dict.fromkeys(names))
+
+    def inputs(self, step: Step) -> tuple[str, ...]:
+        """Return the names of the nodes whose records a step receives."""
+        return self.outputs(
+            next((merged.step for merged in self._merged if merged.anchor is parent and step in merged.moved), parent)
+            for parent in step.parents
+        )
+
+    def sources(self, steps: Iterable[Step]) -> tuple[str, ...]:
+        """Return the names of the source nodes that these steps have become."""
+        return self.outputs(self._replaced_by[step].step if step in self._replaced_by else step for step in steps)
 
     def key_serde(self, slot: Slot, node: str, ask: Ask) -> Serde[Any]:
         """Return a stream's serde of keys; if it is missing, note it and go on with another."""
@@ -263,8 +300,16 @@ class Writer:
         if not isinstance(store, PendingStore):
             return store
         if store not in self._written:
-            self._written[store] = store.builder(self, node)
+            builder, supplier = store.builder(self, node), store.options.supplier
+            self._written[store] = builder if supplier is None else supplier.applied_to(builder)
         return self._written[store]
+
+    def reuse_topic(self, store: PendingStore, topic: str, node: str) -> None:
+        """Have a store's table be restored from the topic it is read from; only one store of a topic can be."""
+        builder = self.store_builder(store, node)
+        if self.optimizes("reuse.ktable.source.topics") and builder.logging and topic not in self._reused:
+            self._reused.add(topic)
+            self._written[store] = evolve(builder, logging=False, source_topic=topic)
 
     def connect(self, node: str, store: str) -> None:
         """Connect a node with a store that is declared elsewhere, perhaps later."""

@@ -352,7 +352,14 @@ class KStream(Joins[K_co, V_co]):
         prefix = self.plan.own_name(name, "KSTREAM-REPARTITION-")
         serdes = self.serdes.given(key_serde, value_serde)
         step = insert_repartition(
-            self.plan, prefix, self.step, serdes, _ASK_REPARTITION, partitions=partitions, partitioner=partitioner
+            self.plan,
+            prefix,
+            self.step,
+            serdes,
+            _ASK_REPARTITION,
+            partitions=partitions,
+            partitioner=partitioner,
+            mergeable=False,
         )
         return KStream(self.plan, step, serdes, frozenset({step}))
 
@@ -558,7 +565,7 @@ class SinkStep(Step):
         writer.topology.add_node(
             SinkNode(
                 self.name,
-                writer.outputs(self.parents),
+                writer.inputs(self),
                 None if fixed is None else fixed.name,
                 None if isinstance(self._topic, Topic) else self._topic,
                 writer.key_serde(self._serdes.key, self.name, _ASK_SINK),

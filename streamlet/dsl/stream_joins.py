@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from attrs import evolve
+
 from streamlet.dsl.materialized import Materialized, PendingStore
 from streamlet.dsl.plan import Plan, ProcessorStep, Step, Writer
 from streamlet.dsl.repartition import insert_repartition
@@ -24,6 +26,7 @@ from streamlet.dsl.windows import JoinWindows
 from streamlet.errors import TopologyError
 from streamlet.serdes import Serde
 from streamlet.state import StoreBuilder, Stores
+from streamlet.state.suppliers import WindowStoreSupplier
 from streamlet.topic import check_name
 from streamlet.topology.nodes import ProcessorNode
 
@@ -127,7 +130,7 @@ class _MergeStep(Step):
             writer.topology.add_node(ProcessorNode(self.name, self._join, writer.outputs([self._kept])))
             writer.connect(self.name, self._store)
         else:
-            writer.topology.add_node(ProcessorNode(self.name, PassThrough(), writer.outputs(self.parents)))
+            writer.topology.add_node(ProcessorNode(self.name, PassThrough(), writer.inputs(self)))
 
 
 def join_streams(
@@ -140,6 +143,8 @@ def join_streams(
     with_key: bool = False,
     name: str | None = None,
     store_name: str | None = None,
+    this_store: WindowStoreSupplier | None = None,
+    other_store: WindowStoreSupplier | None = None,
     key_serde: Serde[Any] | None = None,
     value_serde: Serde[Any] | None = None,
     other_value_serde: Serde[Any] | None = None,
@@ -172,6 +177,13 @@ def join_streams(
     sources = left_sources | right_sources
     plan.copartition(sorted(sources, key=lambda step: step.name))
     names = _Names(plan, kind, name, store_name)
+    _check_suppliers(this_store, other_store, windows)
+    left_options, right_options = evolve(options, supplier=this_store), evolve(options, supplier=other_store)
+    if this_store is not None:
+        names.left_store, names.shared_store = this_store.name, f"{this_store.name}-{names.shared}-store"
+        options = evolve(options, in_memory=this_store.in_memory)
+    if other_store is not None:
+        names.right_store = other_store.name
 
     def alone(writer: Writer) -> bool:
         return writer.optimizes("single.store.self.join") and kind == "inner" and _same(writer, one, two)
@@ -183,8 +195,8 @@ def join_streams(
     if kind != "inner":
         stores.append(_UnmatchedStore(names.shared_store, options, left_serdes, right_serdes))
         unmatched = Unmatched(names.shared_store, windows.after_ms, windows.before_ms, windows.grace_ms, join)
-    left_store = _WindowStore(names.left_store, options, left_serdes, _ASK_LEFT, windows)
-    right_store = _WindowStore(names.right_store, options, right_serdes, _ASK_RIGHT, windows)
+    left_store = _WindowStore(names.left_store, left_options, left_serdes, _ASK_LEFT, windows)
+    right_store = _WindowStore(names.right_store, right_options, right_serdes, _ASK_RIGHT, windows)
     left_kept = ProcessorStep(names.left_kept, [one], KeepWindow(left_store.name), stores=[left_store])
     right_kept = _JoinStep(names.right_kept, [two], KeepWindow(right_store.name), alone, stores=[right_store])
     left_join = _JoinStep(
@@ -216,6 +228,25 @@ def join_streams(
     return KStream(plan, merge, Serdes(key, Lost(names.merge, "joins values")), sources)
 
 
+def _check_suppliers(this: WindowStoreSupplier | None, other: WindowStoreSupplier | None, windows: JoinWindows) -> None:
+    for supplier in (this, other):
+        if supplier is None:
+            continue
+        if not isinstance(supplier, WindowStoreSupplier):
+            raise TopologyError(
+                f"this_store= and other_store= take what Stores.persistent_window_store or in_memory_window_store "
+                f"returns, not {supplier!r}"
+            )
+        least = windows.size_ms + windows.grace_ms
+        if supplier.retention_ms != least:
+            raise TopologyError(
+                f"store {supplier.name!r} of a join must keep records for the length of the windows and their grace, "
+                f"{least} ms: give the supplier that retention, not {supplier.retention_ms} ms"
+            )
+    if this is not None and other is not None and this.name == other.name:
+        raise TopologyError(f"the stores of a join are two: {this.name!r} cannot be the name of both")
+
+
 def _same(writer: Writer, one: Step, two: Step) -> bool:
     return writer.outputs([one]) == writer.outputs([two])
 
@@ -226,9 +257,9 @@ class _Names:
     def __init__(self, plan: Plan, kind: Kind, name: str | None, store_name: str | None) -> None:
         left, right = "-this-join", "-other-join"
         left_prefix, right_prefix = "KSTREAM-JOINTHIS-", "KSTREAM-JOINOTHER-"
-        shared = "-left-shared-join"
+        self.shared = "left-shared-join"
         if kind == "outer":
-            left, left_prefix, shared = "-outer-this-join", "KSTREAM-OUTERTHIS-", "-outer-shared-join"
+            left, left_prefix, self.shared = "-outer-this-join", "KSTREAM-OUTERTHIS-", "outer-shared-join"
         if kind != "inner":
             right, right_prefix = "-outer-other-join", "KSTREAM-OUTEROTHER-"
         self.left_kept = plan.suffixed_name(name, "-this-windowed", "KSTREAM-WINDOWED-")
@@ -244,4 +275,4 @@ class _Names:
             self.shared_store = f"{shared_name}-store"
         else:
             self.left_store, self.right_store = f"{store_name}{left}-store", f"{store_name}{right}-store"
-            self.shared_store = f"{store_name}{shared}-store"
+            self.shared_store = f"{store_name}-{self.shared}-store"

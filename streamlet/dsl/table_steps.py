@@ -42,6 +42,7 @@ class TableStep(Step):
             `sends_old_values`.
         store: Its store, or the one it could have.
         materialized: Whether it has that store in any case.
+        topic: Of a table that is read from a topic as it is: the topic, which may serve as the store's changelog.
 
     Attributes:
         sends_old_values: Whether its changes carry the old value.
@@ -55,9 +56,11 @@ class TableStep(Step):
         *,
         store: PendingStore | None = None,
         materialized: bool = False,
+        topic: str | None = None,
     ) -> None:
         super().__init__(name, parents)
         self.sends_old_values = False
+        self._topic = topic
         self._operator = operator
         self._store = store
         self._materialized = materialized and store is not None
@@ -118,8 +121,10 @@ class TableStep(Step):
     def write(self, writer: Writer) -> None:
         """Add the node, with its store if it has one."""
         operator = self.cached(self._operator(self), writer)
-        writer.topology.add_node(ProcessorNode(self.name, operator, writer.outputs(self.parents)))
+        writer.topology.add_node(ProcessorNode(self.name, operator, writer.inputs(self)))
         if self._materialized and self._store is not None:
+            if self._topic is not None:
+                writer.reuse_topic(self._store, self._topic, self.name)
             writer.add_store(self._store, self.name)
         for store in self.reads():
             writer.connect(self.name, store)

@@ -170,7 +170,7 @@ class TransformedTableStep(TableStep):
     def write(self, writer: Writer) -> None:
         """Add the node, with the transformer's stores, and its own if it has one."""
         operator = self.cached(TransformTable(self._supplier, self.store_in_use, self.sends_old_values), writer)
-        writer.topology.add_node(ProcessorNode(self.name, operator, writer.outputs(self.parents)))
+        writer.topology.add_node(ProcessorNode(self.name, operator, writer.inputs(self)))
         for store in self._own:
             writer.add_store(store, self.name)
         if self._store is not None and self.store_in_use is not None:

@@ -13,6 +13,7 @@ from streamlet.records import TaskId
 from streamlet.runtime.collector import ProducerCollector
 from streamlet.runtime.places import Place
 from streamlet.runtime.queue import TaskOffset
+from streamlet.runtime.source_rows import SourceRows, source_rows
 from streamlet.runtime.task import Task
 from streamlet.state import StoreBuilder, TaskState
 from streamlet.topology import SubTopology
@@ -86,6 +87,10 @@ class ActiveTask:
     def running(self) -> bool:
         """Whether it processes records."""
         return self.phase is Phase.RUNNING
+
+    def source_rows(self) -> dict[Place, SourceRows]:
+        """Return what reads the source partitions that serve it as changelogs."""
+        return source_rows(self)
 
     def starts(self) -> list[TopicPartition]:
         """Return its partitions, with where to read on."""

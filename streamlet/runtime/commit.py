@@ -104,6 +104,7 @@ class Commit:
             for store, place in self._changed[task]:
                 end = self._outputs.delivered[place]
                 positions[store] = Position(end.offset + 1, end.leader_epoch, task.topic_ids.get(place[0]), now)
+            positions |= self._read_from_sources(task, now)
             task.state.commit(positions)
 
     def _refreshed(self, task: ActiveTask, now: int) -> dict[str, Position]:
@@ -113,6 +114,17 @@ class Commit:
             position = task.state.position(store.name) if store.logging else None
             if position is not None:
                 positions[store.name] = evolve(position, committed_at=now)
+        return positions
+
+    def _read_from_sources(self, task: ActiveTask, now: int) -> dict[str, Position]:
+        """Return the positions of stores whose changelog is a source topic: what is committed there is in them."""
+        positions: dict[str, Position] = {}
+        for store in task.sub_topology.stores:
+            if store.source_topic is not None:
+                at = self._offsets[task].get((store.source_topic, task.id.partition))
+                if at is not None:
+                    topic_id = task.topic_ids.get(store.source_topic)
+                    positions[store.name] = Position(at.offset, at.leader_epoch, topic_id, now)
         return positions
 
     def _5_take_note(self) -> None:

@@ -130,7 +130,8 @@ class AppContext:
     def task_directory(self, task: TaskId) -> Path | None:
         """Return where a task's stores are; None if it has none on disk."""
         stores = self.sub_topologies[task.sub_topology].stores
-        return self.state_directory.task_directory(task) if any(store.persistent for store in stores) else None
+        on_disk = any(store.persistent or store.bytes_store is not None for store in stores)
+        return self.state_directory.task_directory(task) if on_disk else None
 
     def outputs(self, thread: int, client_id: str) -> Outputs:
         """Make the producers of a thread."""

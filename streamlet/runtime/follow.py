@@ -11,7 +11,9 @@ from streamlet.clients.supplier import Consumer, Message
 from streamlet.metrics import Sensor
 from streamlet.records import TaskId
 from streamlet.runtime.internal_topics import Admin
+from streamlet.runtime.places import Place
 from streamlet.runtime.restore import Restorer, StoreRestore
+from streamlet.runtime.source_rows import SourceRows
 from streamlet.state import StoreBuilder, TaskState
 from streamlet.time import Clock
 
@@ -31,6 +33,10 @@ class StandbyTask:
     state: TaskState
     changelogged: tuple[StoreBuilder[object], ...]
     topic_ids: Mapping[str, str] = field(factory=dict)
+
+    def source_rows(self) -> Mapping[Place, SourceRows]:
+        """Nothing: where such a topic is to be read to is known to the task's owner only."""
+        return {}
 
 
 class Follower(Restorer[StandbyTask]):

@@ -14,7 +14,7 @@ from streamlet.runtime import settings
 from streamlet.runtime.context import AppContext
 from streamlet.runtime.hooks import Hooks
 from streamlet.runtime.internal_topics import Admin, prepare
-from streamlet.runtime.partitions import lay_out, missing_sources, tasks_topic
+from streamlet.runtime.partitions import Layout, lay_out, missing_sources, tasks_topic
 from streamlet.runtime.plan import PlanLog, TaskPlan
 from streamlet.state import StateDirectory, StateMemory
 from streamlet.time import Clock
@@ -102,13 +102,17 @@ class Preparation:
             client_id=self._client_id,
             layout=layout,
             plan=plan,
-            changelog_configs=admin.configs(layout.changelogs),
+            changelog_configs=admin.configs(self._changelogs(layout)),
             starts={partition: offset for (_, partition), offset in starts.items()},
             on_shutdown_request=self._on_shutdown_request,
             on_plan_changed=self._on_plan_changed,
         )
         admin.be_patient()
         return self.app
+
+    def _changelogs(self, layout: Layout) -> list[str]:
+        reused = (store.source_topic for part in self._sub_topologies for store in part.stores)
+        return [*layout.changelogs, *dict.fromkeys(topic for topic in reused if topic is not None)]
 
     def _agree(self, tasks: tuple[object, ...]) -> TaskPlan:
         plan = self._plans.agree(self._fingerprint, tasks, self._admin.members)  # type: ignore[arg-type]
@@ -138,7 +142,7 @@ class Preparation:
             if layout.sources != app.layout.sources:
                 _log.info("source topics have changed: %s", {k: dict(v) for k, v in layout.sources.items()})
                 prepare(layout, existing, self._admin, self._config)
-                app.changelog_configs = self._admin.configs(layout.changelogs)
+                app.changelog_configs = self._admin.configs(self._changelogs(layout))
             plan = self._agree(layout.tasks)
             if plan != app.plan or layout.sources != app.layout.sources:
                 app.plan = plan

@@ -17,6 +17,7 @@ from streamlet.records import TaskId
 from streamlet.runtime.failures import error_of, is_busy
 from streamlet.runtime.internal_topics import Admin, LogBusyError
 from streamlet.runtime.places import Place
+from streamlet.runtime.source_rows import SourceRows
 from streamlet.state import ChangelogRecord, Position, StoreBuilder, TaskState
 from streamlet.time import Clock
 from streamlet.topology import changelog_name
@@ -62,6 +63,9 @@ class StateRestoreListener(Protocol):
 class Restorable(Protocol):
     """A task as far as restoring is concerned."""
 
+    def source_rows(self) -> Mapping[Place, SourceRows]:
+        """Return what reads the source partitions that serve it as changelogs."""
+
     @property
     def id(self) -> TaskId:
         """Its identity."""
@@ -90,6 +94,8 @@ class StoreRestore(Generic[T]):
         based_at: Wall clock (ms) of the state that is continued: until the end is reached it can be no younger.
         quiet_since: Since when nothing has come although the last stable offset is beyond the target; None: not so.
         proven: Whether the log is the one that the position was taken in, not one that was truncated below it.
+        rows: Reads the records, if the changelog is the topic that a table is read from. Then `target` is no more than
+            where the task goes on with that topic: what lies behind is processed, not restored.
     """
 
     task: T
@@ -105,6 +111,7 @@ class StoreRestore(Generic[T]):
     look_at: float = 0.0
     at_end: bool = False
     proven: bool = True
+    rows: SourceRows | None = None
 
     @property
     def reached(self) -> bool:
@@ -166,6 +173,11 @@ class Restorer(Generic[T]):
             for task in tasks
             for store in task.changelogged
         }
+        rows: dict[Place, SourceRows] = {}
+        for task in tasks:
+            for place, of in task.source_rows().items():
+                rows[place] = of
+                places[place] = (task, of.store)
         # Asked each time: offsets and epochs look alike in a topic that was deleted and made again.
         topic_ids = self._topic_ids(dict.fromkeys(topic for topic, _ in places))
         for task in tasks:
@@ -175,9 +187,13 @@ class Restorer(Generic[T]):
         begins = self._admin.offsets_now(places, end=False)
         for place, (task, store) in places.items():
             end, epoch = ends[place]
+            if place in rows:
+                end = min(end, rows[place].task.resume[place].offset)
+                epoch = None  # it is that of the log's end
             restore = self._plan(place, task, store, begins[place], end)
             # Truncated and grown to the same end again, the log differs in its epoch only: then the consumer finds out.
             restore.proven = restore.epoch is None or epoch is None or restore.epoch == epoch
+            restore.rows = rows.get(place)
             if self._is_complete(restore):
                 self._note_position(restore, done=True)
             else:
@@ -268,8 +284,13 @@ class Restorer(Generic[T]):
             if error is not None:
                 self._event(restore, message, error)
             elif restore is not None and (offset := message.offset() or 0) >= restore.next:
-                key = message.key()
-                if key is not None:  # a record without a key is nobody's change: somebody else wrote it
+                if restore.rows is not None:
+                    if offset < restore.target and (record := restore.rows.record(message)) is not None:
+                        records.append(record)
+                    offset = min(offset, restore.target - 1)
+                elif (
+                    key := message.key()
+                ) is not None:  # a record without a key is nobody's change: somebody else wrote it
                     records.append(ChangelogRecord(key, message.value(), message.timestamp()[1]))
                 restore.proven = True
                 restore.next = offset + 1
@@ -294,7 +315,8 @@ class Restorer(Generic[T]):
     def _event(self, restore: StoreRestore[T] | None, message: Message, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
             if restore is not None:
-                restore.next = max(restore.next, message.offset() or 0)
+                at = message.offset() or 0
+                restore.next = max(restore.next, at if restore.rows is None else min(at, restore.target))
                 restore.at_end = True
                 restore.proven = True
         elif error.code() in _REBUILD:
@@ -316,6 +338,8 @@ class Restorer(Generic[T]):
         self._consumer.incremental_unassign([TopicPartition(*restore.place)])
         restore.next = self._admin.offsets([restore.place], end=False)[restore.place]
         restore.target = self._admin.offsets([restore.place], end=True)[restore.place]
+        if restore.rows is not None:
+            restore.target = min(restore.target, restore.rows.task.resume[restore.place].offset)
         restore.epoch = None
         restore.proven = True
         restore.based_at = self._clock.wall_ms()

@@ -7,6 +7,7 @@ from streamlet.state.keyvalue import KeyValueStore, ReadOnlyKeyValueStore, Times
 from streamlet.state.kind import StoreKind
 from streamlet.state.memory import StateMemory
 from streamlet.state.outer_join import OuterJoinStore, Unmatched
+from streamlet.state.own import BytesStore, BytesStoreFactory
 from streamlet.state.session import SessionStore
 from streamlet.state.stores import Stores
 from streamlet.state.task_state import TaskState
@@ -17,6 +18,8 @@ from streamlet.state.window import TimestampedWindowStore, WindowStore
 __all__ = [
     "NOT_PUT",
     "VALID_TO_UNDEFINED",
+    "BytesStore",
+    "BytesStoreFactory",
     "ChangelogRecord",
     "KeyValueStore",
     "OuterJoinStore",

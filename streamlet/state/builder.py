@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from streamlet.config import StreamsConfig
 from streamlet.errors import TopologyError
@@ -15,6 +15,7 @@ from streamlet.state.backend import Backend
 from streamlet.state.buffer import WriteBuffer
 from streamlet.state.kind import StoreKind
 from streamlet.state.memory import StateMemory
+from streamlet.state.own import BytesStoreFactory
 from streamlet.topic import check_name
 
 S_co = TypeVar("S_co", covariant=True)
@@ -45,6 +46,8 @@ class StoreBuilder(Generic[S_co]):
         value_serde: Of its values.
         in_memory: Keep the data in memory instead of in RocksDB.
         logging: Keep a changelog, from which the store is restored elsewhere.
+        source_topic: The topic that a table is read from, if that serves as its changelog (`logging` is off then).
+        bytes_store: Makes a store of one's own to keep the data in, instead of RocksDB or memory; see `BytesStore`.
         immutable_values: A promise that no value is ever changed in place after it was put or got; buys speed.
         retention_ms: How long entries are kept (ms, of stream time), None for ever.
         window_size_ms: Length of the windows of a window store (ms).
@@ -58,6 +61,8 @@ class StoreBuilder(Generic[S_co]):
     value_serde: Serde[Any] = field(validator=_check_serde)
     in_memory: bool = False
     logging: bool = True
+    source_topic: str | None = None
+    bytes_store: BytesStoreFactory | None = field(default=None, eq=False)
     immutable_values: bool = False
     retention_ms: int | None = None
     window_size_ms: int = 0
@@ -66,8 +71,12 @@ class StoreBuilder(Generic[S_co]):
 
     @property
     def persistent(self) -> bool:
-        """Whether the data outlives the process."""
-        return not self.in_memory
+        """Whether the data is in RocksDB, and outlives the process."""
+        return not self.in_memory and self.bytes_store is None
+
+    def over(self, factory: BytesStoreFactory) -> StoreBuilder[S_co]:
+        """Return the same over a store of one's own: ``Stores.key_value("rates", ...).over(MyStore)``."""
+        return evolve(self, bytes_store=factory)
 
     @property
     def windowed(self) -> bool:

@@ -49,7 +49,7 @@ class StoreMetadata:
         kind: Kind of the store.
         format: Version of the kind's local layout.
         changelog: Kinds with the same value here can be rebuilt from each other's changelogs.
-        logging: Whether there is a changelog.
+        logging: Whether there is a changelog, or a source topic that serves as one.
         segment_ms: Length of the segments that keys begin with (ms), 0 if there are none.
     """
 
@@ -69,7 +69,7 @@ class StoreMetadata:
             kind=builder.kind.value,
             format=builder.kind.format,
             changelog=builder.kind.changelog,
-            logging=builder.logging,
+            logging=builder.logging or builder.source_topic is not None,
             segment_ms=0 if retention is None else segment_interval(retention),
         )
 

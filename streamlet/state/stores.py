@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from attrs import evolve
+
 from streamlet.errors import TopologyError
 from streamlet.serdes import Serde
 from streamlet.state.builder import StoreBuilder
@@ -13,6 +15,12 @@ from streamlet.state.keyvalue import KeyValueStore, TimestampedKeyValueStore
 from streamlet.state.kind import StoreKind
 from streamlet.state.outer_join import OuterJoinStore, rows_serde
 from streamlet.state.session import SessionStore
+from streamlet.state.suppliers import (
+    KeyValueStoreSupplier,
+    SessionStoreSupplier,
+    VersionedStoreSupplier,
+    WindowStoreSupplier,
+)
 from streamlet.state.versioned import VersionedKeyValueStore
 from streamlet.state.window import TimestampedWindowStore, WindowStore
 from streamlet.time import milliseconds
@@ -224,6 +232,62 @@ class Stores:
             immutable_values=immutable_values,
             changelog_overrides=dict(changelog_config or {}),
         )
+
+    # --- suppliers: the serdes come with the operator that uses the store -------------------------------------------
+
+    @staticmethod
+    def persistent_key_value_store(name: str) -> KeyValueStoreSupplier:
+        """Describe a key-value store in RocksDB, for `Materialized.as_`."""
+        return KeyValueStoreSupplier(name=name)
+
+    @staticmethod
+    def in_memory_key_value_store(name: str) -> KeyValueStoreSupplier:
+        """Describe a key-value store in memory, for `Materialized.as_`."""
+        return KeyValueStoreSupplier(name=name, in_memory=True)
+
+    @staticmethod
+    def persistent_versioned_key_value_store(name: str, *, history_retention: timedelta) -> VersionedStoreSupplier:
+        """Describe a versioned store in RocksDB (KIP-889), for `Materialized.as_`."""
+        return VersionedStoreSupplier(
+            name=name, history_retention_ms=_durations(name, history_retention, timedelta(0))[0]
+        )
+
+    @staticmethod
+    def in_memory_versioned_key_value_store(name: str, *, history_retention: timedelta) -> VersionedStoreSupplier:
+        """Describe a versioned store in memory, for `Materialized.as_`."""
+        return evolve(
+            Stores.persistent_versioned_key_value_store(name, history_retention=history_retention), in_memory=True
+        )
+
+    @staticmethod
+    def persistent_window_store(
+        name: str, *, retention: timedelta, window_size: timedelta, retain_duplicates: bool = False
+    ) -> WindowStoreSupplier:
+        """Describe a window store in RocksDB, for `Materialized.as_` and, with `retain_duplicates`, for joins."""
+        retention_ms, size_ms = _durations(name, retention, window_size)
+        return WindowStoreSupplier(
+            name=name, retention_ms=retention_ms, window_size_ms=size_ms, retain_duplicates=retain_duplicates
+        )
+
+    @staticmethod
+    def in_memory_window_store(
+        name: str, *, retention: timedelta, window_size: timedelta, retain_duplicates: bool = False
+    ) -> WindowStoreSupplier:
+        """Describe a window store in memory; see `persistent_window_store`."""
+        supplier = Stores.persistent_window_store(
+            name, retention=retention, window_size=window_size, retain_duplicates=retain_duplicates
+        )
+        return evolve(supplier, in_memory=True)
+
+    @staticmethod
+    def persistent_session_store(name: str, *, retention: timedelta) -> SessionStoreSupplier:
+        """Describe a session store in RocksDB, for `Materialized.as_`."""
+        return SessionStoreSupplier(name=name, retention_ms=_durations(name, retention, timedelta(0))[0])
+
+    @staticmethod
+    def in_memory_session_store(name: str, *, retention: timedelta) -> SessionStoreSupplier:
+        """Describe a session store in memory, for `Materialized.as_`."""
+        return evolve(Stores.persistent_session_store(name, retention=retention), in_memory=True)
 
 
 def _durations(name: str, retention: timedelta, size: timedelta) -> tuple[int, int]:

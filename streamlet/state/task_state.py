@@ -14,6 +14,7 @@ from streamlet.state.expiry import observed_time
 from streamlet.state.in_memory import MemoryDatabase
 from streamlet.state.memory import StateMemory
 from streamlet.state.metadata import StoreMetadata, dump_position, load_position, position_key
+from streamlet.state.own import OwnDatabase
 from streamlet.state.values import ChangelogRecord, Position
 
 
@@ -87,6 +88,10 @@ class TaskState:
             rocks = RocksDatabase(directory / "rocksdb", on_disk, memory.rocksdb)
             databases.update((name, rocks) for name in on_disk)
         try:
+            for builder in builders:
+                if builder.bytes_store is not None:
+                    place = None if directory is None else directory / "own" / builder.name
+                    databases[builder.name] = OwnDatabase(builder.name, builder.bytes_store, place)
             for builder in builders:
                 StoreMetadata.of(builder).reconcile(databases[builder.name], directory)
             return cls(builders, databases, directory=directory, memory=memory, timestamp=timestamp)

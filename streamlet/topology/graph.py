@@ -394,6 +394,9 @@ class Topology:
                 ),
             )
         )
+        reused = sorted((store.name, store.source_topic) for store in self._stores.values() if store.source_topic)
+        if reused:
+            text += repr(reused)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _groups(self) -> list[frozenset[str]]:

@@ -62,8 +62,8 @@ def test_prefixes_pass_through() -> None:
         ({"producer.acks": 1}, "producer.acks cannot be set"),
         ({"brokers": "b:1"}, "another name of 'bootstrap.servers'"),
         (
-            {"topology.optimization": "merge.repartition.topics"},
-            "'merge.repartition.topics' is not supported; it is 'none'",
+            {"topology.optimization": "merge.topics"},
+            "'merge.topics' is not supported; it is 'none'",
         ),
         ({"topology.optimization": 3}, "topology.optimization must be a string"),
         ({"no.such.thing.at.all": 1}, "no.such.thing.at.all is unknown: the keys are"),

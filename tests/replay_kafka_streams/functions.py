@@ -423,7 +423,9 @@ def _self_join(_functions: Functions) -> Table:
 
 def _stream_join(functions: Functions) -> Table:
     """Those that are about stores add numbers."""
-    sums = functions.method.startswith(("shouldJoinWithDslStoreSuppliers", "shouldJoinWithNonTimestampedStore"))
+    sums = functions.method.startswith(
+        ("shouldJoinWithCustomStoreSuppliers", "shouldJoinWithDslStoreSuppliers", "shouldJoinWithNonTimestampedStore")
+    )
     return {"joiner": lambda left, right: left + right} if sums else {}
 
 

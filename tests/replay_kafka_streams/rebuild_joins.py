@@ -98,8 +98,20 @@ def _join_streams(plan: Plan, merge: TextNode, kind: str, left: Any, right: Any,
         if name != stores[0]:
             options["store_name"] = name
         else:
-            raise OutOfScopeError("own store suppliers for joins are refused: their stores cannot be named one by one")
+            options |= _suppliers(plan, stores)
     return _call_join(plan, merge, left, kind, right, _join_windows(plan), **options)
+
+
+def _suppliers(plan: Plan, stores: list[str]) -> dict[str, Any]:
+    """Return suppliers of the stores whose names were not generated."""
+    windows = _join_windows(plan)
+    options: dict[str, Any] = {"retention": api.ms(windows.size_ms + windows.grace_ms)}
+    options |= {"window_size": api.ms(windows.size_ms), "retain_duplicates": True}
+    return {
+        side: api.call(api.need("Stores"), "in_memory_window_store", store, **options)
+        for side, store in zip(("this_store", "other_store"), stores, strict=True)
+        if index_of(store.removesuffix("-store")) is None
+    }
 
 
 def _joined_name(merge: TextNode) -> str | None:

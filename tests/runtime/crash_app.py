@@ -9,11 +9,24 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from streamlet import StreamsBuilder, Topic, serdes
 from streamlet.runtime.hooks import NO_HOOKS, FaultPoint
 from streamlet.runtime.streams import KafkaStreams
+from streamlet.topology import Topology
 from tests.runtime.harness import At, LogUnderTest, word_count
+
+
+def values_per_group(log: LogUnderTest, config: Mapping[str, Any]) -> Topology:
+    """Counts how many rows of the table of lines have each value."""
+    builder = StreamsBuilder(default_key_serde=serdes.string, default_value_serde=serdes.string)
+    builder.table(Topic(log.name("lines"), serdes.string, serdes.string), store="rows").group_by(
+        lambda key, value: (value, key), name="by-value"
+    ).count(store="groups").to_stream().to(Topic(log.name("counts"), serdes.string, serdes.int64))
+    return builder.build(config)
 
 
 def main() -> None:
@@ -22,7 +35,11 @@ def main() -> None:
     hooks = NO_HOOKS
     if order["point"] is not None:
         hooks = At(FaultPoint[order["point"]], lambda: os.kill(os.getpid(), signal.SIGKILL), order["nth"])
-    app = KafkaStreams(word_count(log, repartition=order["repartition"]), order["config"], hooks=hooks)
+    if order["program"] == "values_per_group":
+        topology = values_per_group(log, order["config"])
+    else:
+        topology = word_count(log, repartition=order["repartition"])
+    app = KafkaStreams(topology, order["config"], hooks=hooks)
     app.set_state_listener(lambda new, _: print(new.value, flush=True))
     with app:
         app.start()

@@ -24,7 +24,13 @@ QUICK = {"commit.interval.ms": 1, "consumer.session.timeout.ms": 1500, "consumer
 
 
 def spawn(
-    log: LogUnderTest, config: dict[str, Any], point: FaultPoint | None, nth: int = 1, *, repartition: bool = False
+    log: LogUnderTest,
+    config: dict[str, Any],
+    point: FaultPoint | None,
+    nth: int = 1,
+    *,
+    repartition: bool = False,
+    program: str = "word_count",
 ) -> subprocess.Popen[str]:
     """Start the application in a process."""
     order = {
@@ -33,6 +39,7 @@ def spawn(
         "point": None if point is None else point.name,
         "nth": nth,
         "repartition": repartition,
+        "program": program,
     }
     command = [sys.executable, "-m", "tests.runtime.crash_app", json.dumps(order)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,38 @@ RECORDINGS = Path(__file__).parents[2].parent / "shared" / "kafka_streams"
 
 mutable: Serde[Any] = FunctionSerde("mutable", lambda value: value.encode(), bytes.decode, immutable=False)
 """Text that the stores have to keep as bytes."""
+
+
+class SortedMap:
+    """A store of one's own: bytes in a sorted list of keys and a dict."""
+
+    def __init__(self, name: str = "", directory: Path | None = None) -> None:
+        self.keys: list[bytes] = []
+        self.data: dict[bytes, bytes] = {}
+        self.closed = False
+
+    def get(self, key: bytes, /) -> bytes | None:
+        return self.data.get(key)
+
+    def put(self, key: bytes, value: bytes | None, /) -> None:
+        if value is None:
+            if self.data.pop(key, None) is not None:
+                del self.keys[bisect_left(self.keys, key)]
+            return
+        if key not in self.data:
+            insort(self.keys, key)
+        self.data[key] = value
+
+    def range(self, start: bytes | None, end: bytes | None, /) -> Iterator[tuple[bytes, bytes]]:
+        first = 0 if start is None else bisect_left(self.keys, start)
+        last = len(self.keys) if end is None else bisect_left(self.keys, end)
+        return ((key, self.data[key]) for key in self.keys[first:last])
+
+    def approximate_num_entries(self) -> int:
+        return len(self.keys)
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def position(offset: int) -> Position:
