@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from tests.kafka.cluster import Cluster, ExternalCluster
+from tests.kafka.cluster import Cluster, ExternalCluster, Listener
 from tests.kafka.jars import BrokerUnavailableError
 
 hypothesis.settings.register_profile(
@@ -47,13 +47,17 @@ def kafka_cluster() -> Iterator[Cluster | ExternalCluster]:
 
 @pytest.fixture(scope="session")
 def kafka_cluster_3() -> Iterator[Cluster]:
-    """Three brokers, replication 3, min.insync 2. A test that kills or stops one starts it again before it ends."""
-    yield from _launched(3)
+    """Three brokers, replication 3, min.insync 2. A test that kills or stops one starts it again before it ends.
+
+    Clients that begin at `kafka_cluster_3.servers("DETOUR")` need a proxy (`tests/kafka/proxy.py`) at the ports they
+    are told.
+    """
+    yield from _launched(3, Listener("DETOUR", detour=True))
 
 
-def _launched(brokers: int) -> Iterator[Cluster]:
+def _launched(brokers: int, *listeners: Listener) -> Iterator[Cluster]:
     try:
-        cluster = Cluster(brokers)
+        cluster = Cluster(brokers, listeners=listeners)
     except BrokerUnavailableError as unavailable:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI needs a real broker: {unavailable}", pytrace=False)
