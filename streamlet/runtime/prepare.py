@@ -22,6 +22,8 @@ from streamlet.topology import Topology
 
 _log = logging.getLogger(__name__)
 
+_LOOK_SECONDS = 5.0
+
 
 class Preparation:
     """Lays a topology out over the topics of the log, and keeps that up to date.
@@ -60,6 +62,9 @@ class Preparation:
         self._client_id = f"{prefix}-{directory.process_id[:8]}"
         self._fingerprint = topology.fingerprint()
         self._admin = Admin(supplier.admin(settings.admin(config, f"{self._client_id}-admin")), config)
+        # While the application runs it is asked again soon enough, and closing must not wait for a log that is away.
+        self._short = Admin(self._admin.client, config)
+        self._short.be_patient(_LOOK_SECONDS)
         self._plans = PlanLog(supplier, config, self._client_id, self._admin)
         self._lock = Lock()
         self.app: AppContext | None = None
@@ -133,7 +138,7 @@ class Preparation:
             app = self.app
             if app is None:
                 return
-            existing = self._admin.topics()
+            existing = self._short.topics()
             layout = lay_out(self._sub_topologies, self._config.application_id, existing)
             if layout.sources != app.layout.sources:
                 _log.info("source topics have changed: %s", {k: dict(v) for k, v in layout.sources.items()})

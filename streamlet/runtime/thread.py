@@ -116,6 +116,8 @@ class StreamThread:
             self._open()
             while not self._stop.is_set():
                 self._turn()
+        except LogRefusalError as refused:
+            failure = self._given_up(refused)
         except BaseException as error:
             failure = error
         self._to(ThreadState.PENDING_SHUTDOWN)
@@ -129,6 +131,13 @@ class StreamThread:
         self._to(ThreadState.DEAD)
         if failure is not None:
             self._died(self, failure)
+
+    def _given_up(self, refused: LogRefusalError) -> StreamsError:
+        """Return what to end with after a refusal that nothing more can be done about."""
+        hint = f" for {self._app.task_timeout:g} s (task.timeout.ms)" if refused.remedy is Remedy.REPEAT else ""
+        error = StreamsError(f"{self.name} made no progress{hint}: {refused}")
+        error.__cause__ = refused
+        return error
 
     def _to(self, state: ThreadState) -> None:
         if self.state is not state:
@@ -376,7 +385,8 @@ class StreamThread:
         if self._relaid is not self._app.layout:
             self._relay()
         complete = self._set.sync(self._assignment.owned)
-        self._set.advance()
+        if not self._set.advance():
+            self._backoff = _LATER_SECONDS  # the log says at once that it cannot answer: do not ask without a pause
         if self._restorer.active:
             wait = _RESTORE_WAIT_SECONDS if self._drained or not self._set.running else 0.0
             self._set.activate(self._restorer.step(wait))
