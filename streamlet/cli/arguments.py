@@ -69,10 +69,11 @@ def settings(options: argparse.Namespace) -> dict[str, str]:
         UsageError: It is not of the form KEY=VALUE.
     """
     found: dict[str, str] = {}
-    for text in options.config:
+    for number, text in enumerate(options.config, 1):
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise UsageError(f"--config {text!r} is not of the form KEY=VALUE")
+            # not repeated: it may be a password
+            raise UsageError(f"--config number {number} is not of the form KEY=VALUE")
         found[ALIASES.get(key, key)] = value
     return found
 

@@ -6,7 +6,7 @@ Names and configs are those of Kafka Streams; the tasks topic is ours.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -36,6 +36,8 @@ _ATTEMPT_SECONDS = 5.0
 _PAUSE_SECONDS = 0.05
 _ATTEMPTS = 8
 
+_SECURITY = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED)
+
 _REPARTITION: Mapping[str, str] = {
     "cleanup.policy": "delete",
     "segment.bytes": "52428800",
@@ -48,13 +50,19 @@ _TASKS: Mapping[str, str] = {"cleanup.policy": "compact"}
 class Admin:
     """The admin client's calls that the runtime needs, waited for.
 
+    Args:
+        client: The client.
+        config: The application's configuration.
+        heard: Where the client's ``error_cb`` puts what it is told.
+
     Raises (all methods):
         StreamsError: The log did not answer in time, or refused.
     """
 
-    def __init__(self, client: Any, config: StreamsConfig) -> None:
+    def __init__(self, client: Any, config: StreamsConfig, heard: Sequence[KafkaError] = ()) -> None:
         self.client = client
         self._config = config
+        self._heard = heard
         self._seconds = _TIMEOUT_SECONDS
 
     def be_patient(self, seconds: float | None = None) -> None:
@@ -70,9 +78,11 @@ class Admin:
         try:
             self.client.list_topics(timeout=self._seconds)
         except KafkaException as error:
+            self.client.poll(0)  # a call that timed out does not say why: the password was refused, for one
+            cause = next((e for e in self._heard if e.code() in _SECURITY), error_of(error))
             raise LogUnreachableError(
                 f"no broker answers at {self._config.bootstrap_servers} within {self._seconds:g} s: check "
-                f"bootstrap.servers, the network and the security settings ({error_of(error).str()})"
+                f"bootstrap.servers, the network and the security settings ({cause.str()})"
             ) from error
 
     def cluster_id(self) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from threading import Lock
+
+from confluent_kafka import KafkaError
 
 from streamlet.clients.supplier import ClientSupplier
 from streamlet.config import StreamsConfig
@@ -23,6 +26,7 @@ from streamlet.topology import Topology
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 5.0
+_HEARD = 20
 
 
 class Preparation:
@@ -61,7 +65,9 @@ class Preparation:
         prefix = config.client_id or config.application_id
         self._client_id = f"{prefix}-{directory.process_id[:8]}"
         self._fingerprint = topology.fingerprint()
-        self._admin = Admin(supplier.admin(settings.admin(config, f"{self._client_id}-admin")), config)
+        heard: deque[KafkaError] = deque(maxlen=_HEARD)
+        client = {**settings.admin(config, f"{self._client_id}-admin"), "error_cb": heard.append}
+        self._admin = Admin(supplier.admin(client), config, heard)
         # While the application runs it is asked again soon enough, and closing must not wait for a log that is away.
         self._short = Admin(self._admin.client, config)
         self._short.be_patient(_LOOK_SECONDS)
