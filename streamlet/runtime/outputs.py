@@ -25,6 +25,7 @@ from streamlet.time import Clock
 _log = logging.getLogger(__name__)
 
 _ATTEMPT_SECONDS = 5.0
+_SHORTEST_ATTEMPT_SECONDS = 1.0
 _QUEUE_SECONDS = 0.05
 _CLOSE_SECONDS = 10.0
 
@@ -71,6 +72,7 @@ class Outputs(ABC):
     def __init__(self, clock: Clock, timeout: float) -> None:
         self._clock = clock
         self._timeout = timeout
+        self._attempt = min(_ATTEMPT_SECONDS, max(timeout, _SHORTEST_ATTEMPT_SECONDS))
         self._unanswered_since: float | None = None
         self.delivered: dict[Place, Delivered] = {}
         self.careful = False
@@ -171,7 +173,7 @@ class Outputs(ABC):
         while True:
             began = self._clock.monotonic()
             try:
-                call(_ATTEMPT_SECONDS)
+                call(self._attempt)
                 self._unanswered_since = None
                 return
             except KafkaException as exception:
@@ -394,7 +396,7 @@ class PlainOutputs(Outputs):
 
     def _flush(self, producer: Producer, what: str) -> None:
         deadline = self._clock.monotonic() + self._timeout
-        while producer.flush(_ATTEMPT_SECONDS):
+        while producer.flush(self._attempt):
             if self._clock.monotonic() > deadline:
                 raise LogRefusalError(f"{what} could not be written within {self._timeout:.0f} s", Remedy.ABORT)
             self._raise_failed()

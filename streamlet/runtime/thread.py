@@ -75,6 +75,7 @@ class StreamThread:
         self._idle = False
         self._drained = False
         self._failing_since: float | None = None
+        self._too_slow_since: float | None = None
         self._refused_up_to: dict[Place, int] = {}
         self._backoff = 0.0
         self._paused = False
@@ -134,7 +135,7 @@ class StreamThread:
 
     def _given_up(self, refused: LogRefusalError) -> StreamsError:
         """Return what to end with after a refusal that nothing more can be done about."""
-        hint = f" for {self._app.task_timeout:g} s (task.timeout.ms)" if refused.remedy is Remedy.REPEAT else ""
+        hint = f" within {self._app.task_timeout:g} s (task.timeout.ms)" if refused.remedy is Remedy.REPEAT else ""
         error = StreamsError(f"{self.name} made no progress{hint}: {refused}")
         error.__cause__ = refused
         return error
@@ -327,7 +328,7 @@ class StreamThread:
                 elif place[0] == self._app.tasks_topic:
                     self._reread_notices(place[1])
             elif error.code() == KafkaError._MAX_POLL_EXCEEDED:
-                _log.warning("%s: user code took longer than max.poll.interval.ms; its tasks are given up", self.name)
+                self._was_too_slow()
             elif error.fatal() or error.code() == KafkaError._FATAL:
                 raise StreamsError(
                     f"the consumer has failed for good: {error.str()}. With group.protocol=consumer the brokers must "
@@ -339,6 +340,27 @@ class StreamThread:
                 level = logging.INFO if is_busy(error) else logging.WARNING
                 _log.log(level, "%s: %s: %s", self.name, error.name(), error.str())
         return records
+
+    def _was_too_slow(self) -> None:
+        """The group has thrown this member out, and what it did since the last commit is done again.
+
+        Raises:
+            StreamsError: That goes on for ``task.timeout.ms``, without a commit in between.
+        """
+        now = self._app.clock.monotonic()
+        limit = settings.max_poll_interval(self._app.config)
+        advice = "raise consumer.max.poll.interval.ms, or do less with a record"
+        if self._too_slow_since is None:
+            self._too_slow_since = now
+        elif now - self._too_slow_since > self._app.task_timeout:
+            raise StreamsError(
+                f"{self.name}: user code takes longer than max.poll.interval.ms ({limit:g} s) each time, and nothing "
+                f"was committed for {now - self._too_slow_since:.0f} s (task.timeout.ms): {advice}"
+            )
+        _log.warning(
+            "%s: user code took longer than max.poll.interval.ms (%g s), the group gives its tasks away: %s",
+            self.name, limit, advice,
+        )  # fmt: skip
 
     def _out_of_range(self, task: ActiveTask, place: Place, error: KafkaError) -> None:
         """The records to be read next are gone (retention): go on where the source says."""
@@ -543,6 +565,7 @@ class StreamThread:
         if refresh:
             self._refreshed_at = ended
         self._failing_since = None
+        self._too_slow_since = None
         self._app.sensor.on_commit(self.name, len(tasks), ended - began)
         self._purge.after_commit(tasks)
 

@@ -392,7 +392,9 @@ def test_user_code_that_is_always_too_slow(kafka: LogUnderTest, guarantee: str) 
         "consumer.max.poll.interval.ms": 1_000,
         "task.timeout.ms": 500,
     }
-    with KafkaStreams(counting(kafka, guarantee, look), {**kafka.config(guarantee=guarantee), **QUICK, **limits}) as app:
+    with KafkaStreams(
+        counting(kafka, guarantee, look), {**kafka.config(guarantee=guarantee), **QUICK, **limits}
+    ) as app:
         app.start()
         assert app.wait_until_running(timedelta(seconds=TIMEOUT))
         kafka.write("lines", [("a", "x")])
@@ -400,25 +402,25 @@ def test_user_code_that_is_always_too_slow(kafka: LogUnderTest, guarantee: str) 
             app.wait(timedelta(seconds=TIMEOUT))
 
 
-def test_a_new_cluster_without_coordinators(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_new_cluster_without_coordinators(tmp_path: Path, new_cluster: Cluster) -> None:
     """No group and no transaction was ever there: their topics are made while the applications start."""
-    request.getfixturevalue("kafka_cluster")  # it says what is missing if there is no broker here
-    with Cluster(1) as cluster:
-        log = LogUnderTest(
-            cluster.bootstrap_servers, tmp_path, lambda name, count, configs: cluster.create_topic(name, count), ""
-        )
-        log.create("lines", 3)
-        for guarantee in GUARANTEES:
-            log.create(counts(guarantee))
-        assert not [name for name in cluster.admin().list_topics(timeout=10).topics if name.startswith("__")]
-        instances = [Instance(log, guarantee, 0, log.servers) for guarantee in GUARANTEES]
-        try:
+
+    def make(name: str, partitions: int, configs: dict[str, str]) -> None:
+        new_cluster.create_topic(name, partitions, configs=configs)
+
+    log = LogUnderTest(new_cluster.bootstrap_servers, tmp_path, make, "")
+    log.create("lines", 3)
+    for guarantee in GUARANTEES:
+        log.create(counts(guarantee))
+    assert not [name for name in new_cluster.admin().list_topics(timeout=10).topics if name.startswith("__")]
+    instances = [Instance(log, guarantee, 0, log.servers) for guarantee in GUARANTEES]
+    try:
+        for instance in instances:
+            instance.app.start()
+        with Load(log) as load:
             for instance in instances:
-                instance.app.start()
-            with Load(log) as load:
-                for instance in instances:
-                    instance.goes_on()
-            check_all(instances, load)
-        finally:
-            for instance in instances:
-                instance.app.close()
+                instance.goes_on()
+        check_all(instances, load)
+    finally:
+        for instance in instances:
+            instance.app.close()

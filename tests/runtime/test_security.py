@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -26,7 +25,7 @@ from streamlet.runtime.streams import KafkaStreams
 from streamlet.topic import Topic
 from streamlet.topology import Topology
 from tests.kafka.cluster import Cluster
-from tests.kafka.jars import BrokerUnavailableError
+from tests.kafka.launched import launched
 from tests.kafka.secured import (
     KEY_PASSWORD,
     LISTENERS,
@@ -57,19 +56,19 @@ class Secured:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    try:
-        security = make_security(tmp_path_factory.mktemp("security"))
-        cluster = Cluster(1, config=security.broker_config, listeners=LISTENERS)
-    except BrokerUnavailableError as unavailable:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI needs a real broker: {unavailable}", pytrace=False)
-        pytest.skip(str(unavailable))
-    with cluster:
+    directory = tmp_path_factory.mktemp("security")
+    made: list[Security] = []
+
+    def make() -> Cluster:
+        made.append(make_security(directory))
+        return Cluster(1, config=made[0].broker_config, listeners=LISTENERS)
+
+    for cluster in launched(make, coordinators=False):
         user = UserScramCredentialUpsertion(
             USER, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), SCRAM_PASSWORD.encode()
         )
         cluster.admin().alter_user_scram_credentials([user])[USER].result(30)
-        yield Secured(cluster, security)
+        yield Secured(cluster, made[0])
 
 
 class Everything(logging.Handler):
@@ -175,9 +174,7 @@ def test_workflows(secured: Secured, everything: Everything, tmp_path: Path) -> 
     assert everything.lines
 
 
-def test_a_wrong_password_is_named_as_the_cause(
-    secured: Secured, everything: Everything, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_password_is_named_as_the_cause(secured: Secured, everything: Everything, tmp_path: Path) -> None:
     wrong = {**secured.client("plain"), "sasl.password": KEY_PASSWORD}
     config = {**wrong, "application.id": "wrong", "state.dir": str(tmp_path)}
     app = KafkaStreams(doubling("lines", "out"), config)
