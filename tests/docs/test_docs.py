@@ -136,6 +136,12 @@ def test_paths_that_are_named_exist(path: Path) -> None:
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
+def test_tests_that_are_named_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", "".join(path.read_text() for path in DOCUMENTS)))
+    there = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert not [name for name in named if f"def {name}(" not in there]
+
+
 def test_what_is_not_there_is_not_there() -> None:
     text = (ROOT / "docs" / "streamlet.md").read_text()
     listed = re.findall(r"`(\w+)\.(\w+)`", text[text.index("Not there yet:") :])

@@ -16,7 +16,7 @@ from streamlet.cli import main
 SECRET = "s3cret-hunter2"
 
 
-def test_errors_about_the_configuration_do_not_repeat_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_about_the_configuration_do_not_repeat_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     secret = {"sasl.password": SECRET, "ssl.key.pem": SECRET, "producer.sasl.password": SECRET}
     given: dict[Any, Any] = {"application.id": "a", "bootstrap.servers": "localhost:1", **secret}
     config = StreamsConfig.parse(given)
@@ -37,7 +37,14 @@ def test_errors_about_the_configuration_do_not_repeat_it(capsys: pytest.CaptureF
         spigot_topologies.start(Topology(), pairs)
     assert SECRET not in str(refused.value)
     assert main(["topics", "-b", "localhost:1", "-X", f"sasl.password:{SECRET}"]) == 2
-    assert SECRET not in capsys.readouterr().err
+    (tmp_path / "client").write_text(f"# mine\n\nsasl.password {SECRET}\n")
+    assert main(["topics", "-b", "localhost:1", "-F", str(tmp_path / "client")]) == 2
+    said = capsys.readouterr().err
+    assert "--config number 1 is not of the form" in said
+    assert f"line 3 of {tmp_path / 'client'} is not of the form" in said
+    assert SECRET not in said
+    assert main(["topics", "-b", "localhost:1", "-F", str(tmp_path / "missing")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
 
 
 def test_nothing_is_unpickled() -> None:

@@ -113,8 +113,11 @@ def doubling(lines: str, out: str) -> Topology:
     return builder.build()
 
 
-def arguments(config: Mapping[str, str]) -> list[str]:
-    return [word for key, value in config.items() for word in ("-X", f"{key}={value}")]
+def arguments(config: Mapping[str, str], directory: Path) -> list[str]:
+    """The settings in a file, as an argument."""
+    file = directory / "client.properties"
+    file.write_text("# a client\n\n" + "".join(f"{key}={value}\n" for key, value in config.items()))
+    return ["--config-file", str(file)]
 
 
 @pytest.mark.parametrize(
@@ -126,11 +129,12 @@ def test_an_application_and_the_command_line(
 ) -> None:
     """Every client of an application passes; what librdkafka says when asked for all of it has no secret either."""
     client = secured.client(way)
+    where = arguments(client, tmp_path)
     lines, out = (secured.cluster.unique(name) for name in ("lines", "out"))
     for topic in (lines, out):
-        assert main(["topics", "--create", topic, *arguments(client)]) == 0
+        assert main(["topics", "--create", topic, *where]) == 0
     monkeypatch.setattr(sys, "stdin", io.StringIO("a=1\nb=2\na=3\n"))
-    assert main(["produce", lines, "-s", "=", "--value", "int64", *arguments(client)]) == 0
+    assert main(["produce", lines, "-s", "=", "--value", "int64", *where]) == 0
     debug = {f"{kind}.debug": "conf,security,broker,feature" for kind in ("consumer", "producer", "admin")}
     config = {
         **client,
@@ -141,7 +145,7 @@ def test_an_application_and_the_command_line(
     }
     with streamlet.start(doubling(lines, out), config, timeout=SOON) as app:
         reading = ["consume", out, "-n", "3", "--value", "int64"]
-        assert main([*reading, *arguments(client)]) == 0
+        assert main([*reading, *where]) == 0
         hide_nothing(repr(app), str(app.config), repr(app.config), str(app.topology.describe()), str(app.metrics()))
     said = "\n".join(everything.lines)
     assert "sasl.password" in said or "ssl.key.password" in said, "librdkafka was asked to show its configuration"
