@@ -421,6 +421,7 @@ class PlainOutputs(Outputs):
         self._failed.clear()
         self._newest.clear()
         self.delivered.clear()
+        self._unanswered_since = None  # the next attempt is a new one: the thread counts how long it goes on like this
 
     def renew(self) -> None:
         self.abort()

@@ -27,16 +27,21 @@ from streamlet.topic import Topic
 from streamlet.topology import Topology
 from tests.kafka.cluster import Cluster
 from tests.kafka.proxy import Proxy
-from tests.runtime.harness import NOW, TIMEOUT, LogUnderTest, Recorder, eventually, last_counts
+from tests.runtime.harness import NOW, LogUnderTest, Recorder, eventually, last_counts
 
+TIMEOUT = 150.0  # of what takes seconds: the clusters of other tests may keep the machine busy
 GUARANTEES = ("at_least_once", "exactly_once_v2")
 KEYS = [f"k{n}" for n in range(12)]
 QUICK = {
-    "consumer.session.timeout.ms": 2_000,
+    "consumer.session.timeout.ms": 6_000,
     "consumer.heartbeat.interval.ms": 300,
     "producer.transaction.timeout.ms": 4_000,
     "consumer.topic.metadata.refresh.interval.ms": 3_000,  # topics are looked for again in the worst moments
 }
+
+
+def await_that(condition: Callable[[], bool]) -> None:
+    eventually(condition, TIMEOUT)
 
 
 def counts(guarantee: str) -> str:
@@ -101,7 +106,7 @@ class Instance:
     def goes_on(self) -> None:
         """Wait until it has taken in, and committed, what was not there when this was called."""
         processed, commits = self.sensor.processed, len(self.sensor.commits)
-        self.sensor.wait_for(lambda s: s.processed > processed + 60 and len(s.commits) > commits + 2)
+        self.sensor.wait_for(lambda s: s.processed > processed + 60 and len(s.commits) > commits + 2, TIMEOUT)
         assert self.app.state.is_running_or_rebalancing
 
 
@@ -118,12 +123,12 @@ def check(log: LogUnderTest, guarantee: str, wanted: dict[str, int], *, repeated
     """Wait for all counts; each came once, or, at least once, may have come again after something was repeated."""
     if guarantee == "at_least_once" and repeated:
         found = log.read(
-            counts(guarantee), lambda found: all(last_counts(found).get(k, 0) >= n for k, n in wanted.items())
+            counts(guarantee), lambda found: all(last_counts(found).get(k, 0) >= n for k, n in wanted.items()), TIMEOUT
         )
         assert set(last_counts(found)) == set(wanted)
         return
     total = sum(wanted.values())
-    found = log.read(counts(guarantee), lambda found: len(found) >= total)
+    found = log.read(counts(guarantee), lambda found: len(found) >= total, TIMEOUT)
     every = Counter((m.key().decode(), struct.unpack(">q", m.value())[0]) for m in found)
     assert every == Counter((key, n) for key, count in wanted.items() for n in range(1, count + 1))
 
@@ -135,7 +140,7 @@ def check_all(instances: list[Instance], load: Load) -> None:
         repeated = any(instance.sensor.aborts for instance in ours) or len(ours) > 1
         check(ours[0].log, guarantee, dict.fromkeys(KEYS, load.rounds), repeated=repeated)
     for instance in instances:
-        eventually(lambda instance=instance: instance.app.state is State.RUNNING)  # type: ignore[misc]  # binds it
+        await_that(lambda instance=instance: instance.app.state is State.RUNNING)  # type: ignore[misc]  # binds it
 
 
 @pytest.fixture
@@ -188,7 +193,7 @@ def test_one_broker_of_three_is_lost_and_leaders_move(
                 instance.goes_on()
             assert gone not in leaders(kafka_cluster_3, three).values()
         finally:
-            kafka_cluster_3.start(gone)
+            kafka_cluster_3.start(gone, TIMEOUT)
         moved = [place for place, leader in before.items() if leader == gone]
 
         def move() -> bool:
@@ -197,7 +202,7 @@ def test_one_broker_of_three_is_lost_and_leaders_move(
             now = leaders(kafka_cluster_3, three)
             return all(now[place] == gone for place in moved)
 
-        eventually(move)  # once its replicas have caught up
+        await_that(move)  # once its replicas have caught up
         for instance in instances:
             instance.goes_on()
     check_all(instances, load)
@@ -220,15 +225,15 @@ def test_the_coordinators_broker_is_restarted(
     with Load(three) as load:
         for instance in instances:
             instance.goes_on()
-        eventually(lambda: coordinator(kafka_cluster_3, group) > 0)
+        await_that(lambda: coordinator(kafka_cluster_3, group) > 0)
         old = coordinator(kafka_cluster_3, group)
         kafka_cluster_3.stop(old)
         try:
             for instance in instances:
                 instance.goes_on()
-            eventually(lambda: coordinator(kafka_cluster_3, group) not in (-1, old))
+            await_that(lambda: coordinator(kafka_cluster_3, group) not in (-1, old))
         finally:
-            kafka_cluster_3.start(old)
+            kafka_cluster_3.start(old, TIMEOUT)
         for instance in instances:
             instance.goes_on()
     check_all(instances, load)
@@ -238,21 +243,22 @@ def test_an_instance_is_cut_off(kafka_cluster_3: Cluster, three: LogUnderTest) -
     """Nothing gets through between it and the brokers: the other one takes over, and shares again afterwards."""
     servers = kafka_cluster_3.servers("DETOUR")
     with Proxy(kafka_cluster_3.detours("DETOUR")) as proxy:
-        cut_off = [Instance(three, guarantee, 1, servers) for guarantee in GUARANTEES]
-        others = [Instance(three, guarantee, 2, three.servers) for guarantee in GUARANTEES]
+        limits = {"consumer_session_timeout_ms": 3_000}
+        cut_off = [Instance(three, guarantee, 1, servers, **limits) for guarantee in GUARANTEES]
+        others = [Instance(three, guarantee, 2, three.servers, **limits) for guarantee in GUARANTEES]
         try:
             for instance in (*cut_off, *others):
                 instance.start()
-            eventually(lambda: all(0 < instance.tasks() < 3 for instance in (*cut_off, *others)))
+            await_that(lambda: all(0 < instance.tasks() < 3 for instance in (*cut_off, *others)))
             with Load(three) as load:
                 for instance in (*cut_off, *others):
                     instance.goes_on()
                 proxy.cut()
-                eventually(lambda: all(instance.tasks() == 3 for instance in others))
+                await_that(lambda: all(instance.tasks() == 3 for instance in others))
                 for instance in others:
                     instance.goes_on()
                 proxy.mend()
-                eventually(lambda: all(0 < instance.tasks() < 3 for instance in (*cut_off, *others)))
+                await_that(lambda: all(0 < instance.tasks() < 3 for instance in (*cut_off, *others)))
                 for instance in cut_off:
                     instance.goes_on()
             check_all([*cut_off, *others], load)
@@ -361,7 +367,7 @@ def test_user_code_slower_than_the_poll_interval(kafka: LogUnderTest, guarantee:
     def look(line: str) -> str:
         if line == "slow" and not slow.is_set():
             slow.set()
-            eventually(lambda: not members(kafka, kafka.name("app")))
+            await_that(lambda: not members(kafka, kafka.name("app")))
         return line
 
     sensor = Recorder()
@@ -374,7 +380,7 @@ def test_user_code_slower_than_the_poll_interval(kafka: LogUnderTest, guarantee:
         check(kafka, guarantee, {"a": 2, "b": 1}, repeated=True)
         kafka.write("lines", [("a", "x")])
         check(kafka, guarantee, {"a": 3, "b": 1}, repeated=True)
-        eventually(lambda: app.state is State.RUNNING)
+        await_that(lambda: app.state is State.RUNNING)
     assert sensor.aborts
 
 
@@ -384,7 +390,7 @@ def test_user_code_that_is_always_too_slow(kafka: LogUnderTest, guarantee: str) 
     kafka.create(counts(guarantee))
 
     def look(line: str) -> str:
-        eventually(lambda: not members(kafka, kafka.name("app")))
+        await_that(lambda: not members(kafka, kafka.name("app")))
         return line
 
     limits = {
