@@ -11,6 +11,7 @@ import confluent_kafka.admin
 from attrs import frozen
 from confluent_kafka import KafkaError, KafkaException
 
+from streamlet.clients.patience import PatientProducer
 from streamlet.clients.supplier import AdminClient, Config, Consumer, Producer
 from streamlet.errors import ConfigError
 
@@ -82,7 +83,8 @@ class KafkaSupplier:
             # librdkafka refuses a delivery timeout above the transaction's; its own default follows the latter.
             if "message.timeout.ms" not in merged and "delivery.timeout.ms" not in merged:
                 merged["message.timeout.ms"] = int(merged["transaction.timeout.ms"])
-        return cast(Producer, _made("producer", confluent_kafka.Producer, merged))
+        kind = PatientProducer if merged.get("transactional.id") else confluent_kafka.Producer
+        return cast(Producer, _made("producer", kind, merged))
 
     def admin(self, config: Config) -> AdminClient:
         """A ``confluent_kafka.admin.AdminClient``."""
