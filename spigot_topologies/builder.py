@@ -190,7 +190,7 @@ def start(topology: Topology, config: Mapping[str, Any], *, timeout: timedelta =
         StartTimeoutError: it does not run within the timeout.
     """
     if not isinstance(config, Mapping):
-        raise ConfigError(f"the configuration must be a mapping of keys to values, not {config!r}")
+        raise ConfigError(f"the configuration must be a mapping of keys to values, not a {type(config).__name__}")
     settings = {_GUARANTEE: _EXACTLY_ONCE, **config}
     if has_manager(topology) and settings[_GUARANTEE] == "at_least_once":
         raise ConfigError(

@@ -30,6 +30,7 @@ _LOOK: Final = 0.1  # seconds: so often a waiting call lets others in, and looks
 _ANSWER: Final = 30.0  # seconds the log has for an answer about the event topic
 _BATCH: Final = 500
 _REMEMBERED_ENDS: Final = 10_000
+_SECURITY: Final = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED)
 
 
 @frozen
@@ -343,8 +344,11 @@ class _Reader:
             self.start = self._begin(from_beginning=from_beginning) if start is None else start
             self.rewind()
         except KafkaException as error:
+            # a call that timed out does not say why (the password was refused, for one): the events before it do
+            events = [event for message in consumer.consume(_BATCH, 0) if (event := message.error()) is not None]
+            cause = next((event for event in events if event.code() in _SECURITY), error.args[0])
             consumer.close()
-            raise StreamsError(f"event topic {topic.name} cannot be read: {error.args[0]}") from error
+            raise StreamsError(f"event topic {topic.name} cannot be read: {cause.str()}") from error
         except BaseException:
             consumer.close()
             raise

@@ -325,7 +325,7 @@ class StreamsConfig:
             ConfigError: If a key is unknown, not supported, missing or has a wrong value. All faults are listed.
         """
         if not isinstance(given, Mapping):
-            raise ConfigError(f"the configuration must be a mapping of keys to values, not {given!r}")
+            raise ConfigError(f"the configuration must be a mapping of keys to values, not a {type(given).__name__}")
         declared = {f.metadata["key"]: f for f in attrs.fields(cls) if "key" in f.metadata}
         values: dict[str, Any] = {}
         clients: dict[str, dict[str, Any]] = {}

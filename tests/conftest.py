@@ -1,6 +1,6 @@
 """Fixtures for the whole test suite: a real Kafka cluster where a test asks for one.
 
-A test that takes `kafka_cluster` or `kafka_cluster_3` carries the marker `kafka` by itself. Under pytest-xdist with
+A test that takes one of `CLUSTER_FIXTURES` carries the marker `kafka` by itself. Under pytest-xdist with
 `--dist loadgroup` (as `make test` runs it) all tests of one cluster go to one worker, so each cluster starts once.
 """
 
@@ -12,15 +12,15 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from tests.kafka.cluster import Cluster, ExternalCluster
-from tests.kafka.jars import BrokerUnavailableError
+from tests.kafka.cluster import Cluster, ExternalCluster, Listener
+from tests.kafka.launched import launched
 
 hypothesis.settings.register_profile(
     "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("busy machine")  # how long an example takes says nothing about the code
 
-CLUSTER_FIXTURES = ("kafka_cluster", "kafka_cluster_3")
+CLUSTER_FIXTURES = ("kafka_cluster", "kafka_cluster_3", "new_cluster")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -42,22 +42,20 @@ def kafka_cluster() -> Iterator[Cluster | ExternalCluster]:
     if servers:
         yield ExternalCluster(servers)
     else:
-        yield from _launched(1)
+        yield from launched(lambda: Cluster(1))
 
 
 @pytest.fixture(scope="session")
 def kafka_cluster_3() -> Iterator[Cluster]:
-    """Three brokers, replication 3, min.insync 2. A test that kills or stops one starts it again before it ends."""
-    yield from _launched(3)
+    """Three brokers, replication 3, min.insync 2. A test that kills or stops one starts it again before it ends.
+
+    Clients that begin at `kafka_cluster_3.servers("DETOUR")` need a proxy (`tests/kafka/proxy.py`) at the ports they
+    are told.
+    """
+    yield from launched(lambda: Cluster(3, listeners=(Listener("DETOUR", detour=True),)))
 
 
-def _launched(brokers: int) -> Iterator[Cluster]:
-    try:
-        cluster = Cluster(brokers)
-    except BrokerUnavailableError as unavailable:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI needs a real broker: {unavailable}", pytrace=False)
-        pytest.skip(str(unavailable))
-    with cluster:
-        cluster.make_coordinators()
-        yield cluster
+@pytest.fixture
+def new_cluster() -> Iterator[Cluster]:
+    """One broker that has never had a group or a transaction, for one test."""
+    yield from launched(lambda: Cluster(1), coordinators=False)

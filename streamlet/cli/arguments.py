@@ -53,6 +53,13 @@ def add_log(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a setting, as in streamlet's configuration (may be repeated)",
     )
+    parser.add_argument(
+        "-F",
+        "--config-file",
+        metavar="FILE",
+        type=Path,
+        help="a file of settings, KEY=VALUE on each line: passwords belong here, -X is seen in the list of processes",
+    )
 
 
 def add_serdes(parser: argparse.ArgumentParser) -> None:
@@ -63,18 +70,31 @@ def add_serdes(parser: argparse.ArgumentParser) -> None:
 
 
 def settings(options: argparse.Namespace) -> dict[str, str]:
-    """Return what -X gave.
+    """Return what the file and -X gave; -X wins.
 
     Raises:
-        UsageError: It is not of the form KEY=VALUE.
+        UsageError: It is not of the form KEY=VALUE, or the file cannot be read.
     """
     found: dict[str, str] = {}
-    for text in options.config:
+    given = [(f"--config number {number}", text) for number, text in enumerate(options.config, 1)]
+    for where, text in (*_lines(options.config_file), *given):
         key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--config {text!r} is not of the form KEY=VALUE")
-        found[ALIASES.get(key, key)] = value
+        if not equals or not key.strip():
+            raise UsageError(f"{where} is not of the form KEY=VALUE")  # not repeated: it may be a password
+        found[ALIASES.get(key.strip(), key.strip())] = value
     return found
+
+
+def _lines(file: Path | None) -> list[tuple[str, str]]:
+    """Return the lines of a file of settings with their places; empty ones and comments (#) are left out."""
+    if file is None:
+        return []
+    try:
+        lines = file.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config-file {file} cannot be read: {error}") from error
+    numbered = [(f"line {number} of {file}", line.strip()) for number, line in enumerate(lines, 1)]
+    return [(where, line) for where, line in numbered if line and not line.startswith("#")]
 
 
 def servers(options: argparse.Namespace, given: Mapping[str, str]) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 import confluent_kafka
 import confluent_kafka.admin
 from attrs import frozen
+from confluent_kafka import KafkaError, KafkaException
 
+from streamlet.clients.patience import PatientProducer
 from streamlet.clients.supplier import AdminClient, Config, Consumer, Producer
+from streamlet.errors import ConfigError
 
 # librdkafka's pause after a full prefetch queue is 1 s: 20 ms keep a caught-up partition's latency low.
 CONSUMER_DEFAULTS: Final[Mapping[str, Any]] = {
@@ -40,6 +43,19 @@ _librdkafka_log = logging.getLogger("streamlet.librdkafka")
 _SILENT: Final = 0
 
 
+def _made(kind: str, make: Callable[[dict[str, Any]], Any], settings: dict[str, Any]) -> Any:
+    """Make a client.
+
+    Raises:
+        ConfigError: It refuses its settings. Their values are not repeated: some are secrets.
+    """
+    try:
+        return make(settings)
+    except KafkaException as exception:
+        error: KafkaError = exception.args[0]
+        raise ConfigError(f"the settings of the {kind} are refused: {error.str()}") from exception
+
+
 @frozen
 class KafkaSupplier:
     """Clients of a cluster; what librdkafka logs goes to the logger ``streamlet.librdkafka``.
@@ -57,7 +73,7 @@ class KafkaSupplier:
             for key in _CLASSIC_ONLY:
                 if key not in config:
                     merged.pop(key, None)
-        return cast(Consumer, confluent_kafka.Consumer(merged))
+        return cast(Consumer, _made("consumer", confluent_kafka.Consumer, merged))
 
     def producer(self, config: Config) -> Producer:
         """A ``confluent_kafka.Producer``, idempotent."""
@@ -67,12 +83,13 @@ class KafkaSupplier:
             # librdkafka refuses a delivery timeout above the transaction's; its own default follows the latter.
             if "message.timeout.ms" not in merged and "delivery.timeout.ms" not in merged:
                 merged["message.timeout.ms"] = int(merged["transaction.timeout.ms"])
-        return cast(Producer, confluent_kafka.Producer(merged))
+        kind = PatientProducer if merged.get("transactional.id") else confluent_kafka.Producer
+        return cast(Producer, _made("producer", kind, merged))
 
     def admin(self, config: Config) -> AdminClient:
         """A ``confluent_kafka.admin.AdminClient``."""
         merged = {"bootstrap.servers": self.bootstrap_servers, "log_level": _SILENT, **config}
-        return cast(AdminClient, confluent_kafka.admin.AdminClient(merged))
+        return cast(AdminClient, _made("admin client", confluent_kafka.admin.AdminClient, merged))
 
     def _merged(self, defaults: Mapping[str, Any], config: Config) -> dict[str, Any]:
         return {"bootstrap.servers": self.bootstrap_servers, "logger": _librdkafka_log, **defaults, **config}

@@ -6,7 +6,7 @@ Names and configs are those of Kafka Streams; the tasks topic is ours.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -34,7 +34,9 @@ T = TypeVar("T")
 _TIMEOUT_SECONDS = 30.0
 _ATTEMPT_SECONDS = 5.0
 _PAUSE_SECONDS = 0.05
-_OFFSET_ATTEMPTS = 8
+_ATTEMPTS = 8
+
+_SECURITY = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED)
 
 _REPARTITION: Mapping[str, str] = {
     "cleanup.policy": "delete",
@@ -48,13 +50,19 @@ _TASKS: Mapping[str, str] = {"cleanup.policy": "compact"}
 class Admin:
     """The admin client's calls that the runtime needs, waited for.
 
+    Args:
+        client: The client.
+        config: The application's configuration.
+        heard: Where the client's ``error_cb`` puts what it is told.
+
     Raises (all methods):
         StreamsError: The log did not answer in time, or refused.
     """
 
-    def __init__(self, client: Any, config: StreamsConfig) -> None:
+    def __init__(self, client: Any, config: StreamsConfig, heard: Sequence[KafkaError] = ()) -> None:
         self.client = client
         self._config = config
+        self._heard = heard
         self._seconds = _TIMEOUT_SECONDS
 
     def be_patient(self, seconds: float | None = None) -> None:
@@ -70,9 +78,11 @@ class Admin:
         try:
             self.client.list_topics(timeout=self._seconds)
         except KafkaException as error:
+            self.client.poll(0)  # a call that timed out does not say why: the password was refused, for one
+            cause = next((e for e in self._heard if e.code() in _SECURITY), error_of(error))
             raise LogUnreachableError(
                 f"no broker answers at {self._config.bootstrap_servers} within {self._seconds:g} s: check "
-                f"bootstrap.servers, the network and the security settings ({error_of(error).str()})"
+                f"bootstrap.servers, the network and the security settings ({cause.str()})"
             ) from error
 
     def cluster_id(self) -> str:
@@ -106,8 +116,10 @@ class Admin:
         ]
         for name, future in self.client.create_topics(topics, request_timeout=self._seconds).items():
             try:
-                future.result(self._seconds)
+                future.result(self._seconds + 1)
                 _log.info("created topic %s", name)
+            except FutureTimeoutError as error:
+                raise LogBusyError(f"topic {name} was not created within {self._seconds:g} s") from error
             except KafkaException as error:
                 if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another instance was quicker
                     raise StreamsError(f"topic {name} could not be created: {error_of(error).str()}") from error
@@ -117,10 +129,11 @@ class Admin:
         """Raise the number of partitions of a topic; nothing happens if it has as many."""
         try:
             futures = self.client.create_partitions([NewPartitions(topic, partitions)], request_timeout=self._seconds)
-            futures[topic].result(self._seconds)
-        except KafkaException as error:
+            futures[topic].result(self._seconds + 1)
+        except (KafkaException, FutureTimeoutError) as error:
             if self.topics().get(topic, 0) < partitions:
-                raise StreamsError(f"topic {topic} could not be extended: {error_of(error).str()}") from error
+                why = error_of(error).str() if isinstance(error, KafkaException) else "no answer"
+                raise StreamsError(f"topic {topic} could not be extended: {why}") from error
         self._await_partitions({topic: partitions})
 
     def configs(self, topics: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -146,14 +159,7 @@ class Admin:
     def offsets(self, partitions: Iterable[tuple[str, int]], *, end: bool) -> dict[tuple[str, int], int]:
         """Return the first offsets of partitions, or their ends with uncommitted records; repeat while leaders move."""
         places = list(partitions)
-        pause = Event()  # leaders move by themselves: there is nothing to wait for but time
-        for attempt in range(_OFFSET_ATTEMPTS):
-            try:
-                return self.offsets_now(places, end=end)
-            except LogBusyError as error:
-                _log.info("%s", error)
-                pause.wait(min(0.05 * 2**attempt, 2.0))
-        return self.offsets_now(places, end=end)
+        return _patiently(lambda: self.offsets_now(places, end=end))
 
     def offsets_now(self, partitions: Iterable[tuple[str, int]], *, end: bool) -> dict[tuple[str, int], int]:
         """As `offsets`, but without repeating.
@@ -213,8 +219,8 @@ class Admin:
             raise kind(f"the group could not be described: {error_of(error).str()}") from error
 
     def members(self) -> list[str]:
-        """Return the client ids and hosts of the application's group."""
-        group = self.group()
+        """Return the client ids and hosts of the application's group; repeat while its coordinator moves."""
+        group = _patiently(self.group)
         if group is None or group.state in (ConsumerGroupState.DEAD, ConsumerGroupState.EMPTY):
             return []
         return [f"{member.client_id} ({member.host})" for member in group.members] or ["another process"]
@@ -253,6 +259,18 @@ class Admin:
 
 class LogBusyError(StreamsError):
     """The log did not answer in time; the same call may succeed later."""
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """Repeat a call while leaders and coordinators move."""
+    pause = Event()  # they move by themselves: there is nothing to wait for but time
+    for attempt in range(_ATTEMPTS):
+        try:
+            return call()
+        except LogBusyError as error:
+            _log.info("%s", error)
+            pause.wait(min(0.05 * 2**attempt, 2.0))
+    return call()
 
 
 def prepare(layout: Layout, existing: Mapping[str, int], admin: Admin, config: StreamsConfig) -> None:

@@ -25,6 +25,7 @@ from streamlet.time import Clock
 _log = logging.getLogger(__name__)
 
 _ATTEMPT_SECONDS = 5.0
+_SHORTEST_ATTEMPT_SECONDS = 1.0
 _QUEUE_SECONDS = 0.05
 _CLOSE_SECONDS = 10.0
 
@@ -71,6 +72,8 @@ class Outputs(ABC):
     def __init__(self, clock: Clock, timeout: float) -> None:
         self._clock = clock
         self._timeout = timeout
+        self._attempt = min(_ATTEMPT_SECONDS, max(timeout, _SHORTEST_ATTEMPT_SECONDS))
+        self._unanswered_since: float | None = None
         self.delivered: dict[Place, Delivered] = {}
         self.careful = False
         self.refused: list[LostRecord] = []
@@ -164,17 +167,24 @@ class Outputs(ABC):
     def _repeat(self, what: str, call: Callable[[float], object]) -> None:
         """Call until the outcome is known.
 
-        A call that timed out may have worked: only the same call again can tell.
+        A call that timed out may have worked: only the same call again can tell. The timeout counts from the first call
+        that was not answered, whatever that was: what is tried instead gets no time of its own.
         """
-        deadline = self._clock.monotonic() + self._timeout
         while True:
+            began = self._clock.monotonic()
             try:
-                call(_ATTEMPT_SECONDS)
+                call(self._attempt)
+                self._unanswered_since = None
                 return
             except KafkaException as exception:
                 error = error_of(exception)
                 failure = refusal(f"could not {what}", error)
-                if failure.remedy is not Remedy.REPEAT or self._clock.monotonic() > deadline:
+                if failure.remedy is not Remedy.REPEAT:
+                    self._unanswered_since = None
+                    raise failure from exception
+                if self._unanswered_since is None:
+                    self._unanswered_since = began
+                if self._clock.monotonic() - self._unanswered_since > self._timeout:
                     raise failure from exception
                 _log.warning("could not %s, trying again: %s", what, error.str())
 
@@ -386,7 +396,7 @@ class PlainOutputs(Outputs):
 
     def _flush(self, producer: Producer, what: str) -> None:
         deadline = self._clock.monotonic() + self._timeout
-        while producer.flush(_ATTEMPT_SECONDS):
+        while producer.flush(self._attempt):
             if self._clock.monotonic() > deadline:
                 raise LogRefusalError(f"{what} could not be written within {self._timeout:.0f} s", Remedy.ABORT)
             self._raise_failed()
@@ -411,6 +421,7 @@ class PlainOutputs(Outputs):
         self._failed.clear()
         self._newest.clear()
         self.delivered.clear()
+        self._unanswered_since = None  # the next attempt is a new one: the thread counts how long it goes on like this
 
     def renew(self) -> None:
         self.abort()
@@ -444,7 +455,14 @@ def _checked(committed: Sequence[TopicPartition] | None) -> None:
 
 
 def _partition_count(producer: Producer, topic: str) -> int:
-    found = producer.list_topics(topic, timeout=_ATTEMPT_SECONDS).topics[topic]
+    try:
+        found = producer.list_topics(topic, timeout=_ATTEMPT_SECONDS).topics[topic]
+    except KafkaException as exception:
+        error = error_of(exception)
+        if not is_busy(error):
+            raise
+        # no fault of the record at hand: no handler is asked
+        raise refusal(f"the partitions of topic {topic} are not known", error, Remedy.ABORT) from exception
     if found.error is not None:
         raise KafkaException(found.error)
     return len(found.partitions)

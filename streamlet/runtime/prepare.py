@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from threading import Lock
+
+from confluent_kafka import KafkaError
 
 from streamlet.clients.supplier import ClientSupplier
 from streamlet.config import StreamsConfig
@@ -21,6 +24,9 @@ from streamlet.time import Clock
 from streamlet.topology import Topology
 
 _log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 5.0
+_HEARD = 20
 
 
 class Preparation:
@@ -59,7 +65,12 @@ class Preparation:
         prefix = config.client_id or config.application_id
         self._client_id = f"{prefix}-{directory.process_id[:8]}"
         self._fingerprint = topology.fingerprint()
-        self._admin = Admin(supplier.admin(settings.admin(config, f"{self._client_id}-admin")), config)
+        heard: deque[KafkaError] = deque(maxlen=_HEARD)
+        client = {**settings.admin(config, f"{self._client_id}-admin"), "error_cb": heard.append}
+        self._admin = Admin(supplier.admin(client), config, heard)
+        # While the application runs it is asked again soon enough, and closing must not wait for a log that is away.
+        self._short = Admin(self._admin.client, config)
+        self._short.be_patient(_LOOK_SECONDS)
         self._plans = PlanLog(supplier, config, self._client_id, self._admin)
         self._lock = Lock()
         self.app: AppContext | None = None
@@ -137,7 +148,7 @@ class Preparation:
             app = self.app
             if app is None:
                 return
-            existing = self._admin.topics()
+            existing = self._short.topics()
             layout = lay_out(self._sub_topologies, self._config.application_id, existing)
             if layout.sources != app.layout.sources:
                 _log.info("source topics have changed: %s", {k: dict(v) for k, v in layout.sources.items()})

@@ -153,15 +153,18 @@ class TaskSet:
         state.careful = self.careful
         return ActiveTask(id, index, sub_topology, partitions, task, collector, state)
 
-    def advance(self) -> None:
+    def advance(self) -> bool:
         """Bring tasks that were opened on their way: find where they start, and begin to restore.
+
+        Returns:
+            False if the log could not answer now.
 
         Raises:
             StreamsError: The log did not answer for ``task.timeout.ms``, or a partition has nowhere to start.
         """
         opened = [task for task in self._tasks.values() if task.phase is Phase.OPENED]
         if not opened:
-            return
+            return True
         try:
             self._find_starts(opened)
             ready = self._restorer.start(opened)
@@ -170,11 +173,12 @@ class TaskSet:
                 raise
             self._restorer.remove(opened)
             self._count_failure(opened, error)
-            return
+            return False
         for task in opened:
             task.phase = Phase.RESTORING
             task.attempts_since = None
         self.activate(ready)
+        return True
 
     def _count_failure(self, tasks: Sequence[ActiveTask], error: Exception) -> None:
         now = self._app.clock.monotonic()

@@ -79,6 +79,7 @@ class StreamThread:
         self._drained = False
         self._failing_since: float | None = None
         self._held_since: float | None = None
+        self._too_slow_since: float | None = None
         self._refused_up_to: dict[Place, int] = {}
         self._backoff = 0.0
         self._paused = False
@@ -123,6 +124,8 @@ class StreamThread:
                     self._turn()
                 except InstanceHeldError as held:
                     self._join_again(held)
+        except LogRefusalError as refused:
+            failure = self._given_up(refused)
         except BaseException as error:
             failure = error
         self._to(ThreadState.PENDING_SHUTDOWN)
@@ -156,6 +159,13 @@ class StreamThread:
         self._close(None)
         if not self._stop.wait(_JOIN_AGAIN_SECONDS):
             self._open()
+
+    def _given_up(self, refused: LogRefusalError) -> StreamsError:
+        """Return what to end with after a refusal that nothing more can be done about."""
+        hint = f" within {self._app.task_timeout:g} s (task.timeout.ms)" if refused.remedy is Remedy.REPEAT else ""
+        error = StreamsError(f"{self.name} made no progress{hint}: {refused}")
+        error.__cause__ = refused
+        return error
 
     def _to(self, state: ThreadState) -> None:
         if self.state is not state:
@@ -348,7 +358,7 @@ class StreamThread:
                 elif place[0] == self._app.tasks_topic:
                     self._reread_notices(place[1])
             elif error.code() == KafkaError._MAX_POLL_EXCEEDED:
-                _log.warning("%s: user code took longer than max.poll.interval.ms; its tasks are given up", self.name)
+                self._was_too_slow()
             elif error.fatal() or error.code() == KafkaError._FATAL:
                 if has_cause(error, KafkaError.UNRELEASED_INSTANCE_ID):
                     raise InstanceHeldError(
@@ -369,6 +379,27 @@ class StreamThread:
                 level = logging.INFO if is_busy(error) else logging.WARNING
                 _log.log(level, "%s: %s: %s", self.name, error.name(), error.str())
         return records
+
+    def _was_too_slow(self) -> None:
+        """The group has thrown this member out, and what it did since the last commit is done again.
+
+        Raises:
+            StreamsError: That goes on for ``task.timeout.ms``, without a commit in between.
+        """
+        now = self._app.clock.monotonic()
+        limit = settings.max_poll_interval(self._app.config)
+        advice = "raise consumer.max.poll.interval.ms, or do less with a record"
+        if self._too_slow_since is None:
+            self._too_slow_since = now
+        elif now - self._too_slow_since > self._app.task_timeout:
+            raise StreamsError(
+                f"{self.name}: user code takes longer than max.poll.interval.ms ({limit:g} s) each time, and nothing "
+                f"was committed for {now - self._too_slow_since:.0f} s (task.timeout.ms): {advice}"
+            )
+        _log.warning(
+            "%s: user code took longer than max.poll.interval.ms (%g s), the group gives its tasks away: %s",
+            self.name, limit, advice,
+        )  # fmt: skip
 
     def _out_of_range(self, task: ActiveTask, place: Place, error: KafkaError) -> None:
         """The records to be read next are gone (retention): go on where the source says."""
@@ -417,7 +448,8 @@ class StreamThread:
         if self._relaid is not self._app.layout:
             self._relay()
         complete = self._set.sync(self._assignment.owned)
-        self._set.advance()
+        if not self._set.advance():
+            self._backoff = _LATER_SECONDS  # the log says at once that it cannot answer: do not ask without a pause
         if self._restorer.active:
             wait = _RESTORE_WAIT_SECONDS if self._drained or not self._set.running else 0.0
             self._set.activate(self._restorer.step(wait))
@@ -574,6 +606,7 @@ class StreamThread:
         if refresh:
             self._refreshed_at = ended
         self._failing_since = None
+        self._too_slow_since = None
         self._app.sensor.on_commit(self.name, len(tasks), ended - began)
         self._purge.after_commit(tasks)
 

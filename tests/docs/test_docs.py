@@ -134,6 +134,12 @@ def test_paths_that_are_named_exist(path: Path) -> None:
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
+def test_tests_that_are_named_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", "".join(path.read_text() for path in DOCUMENTS)))
+    there = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert not [name for name in named if f"def {name}(" not in there]
+
+
 def test_the_reference_of_the_configuration_is_up_to_date() -> None:
     spec = importlib.util.spec_from_file_location("configuration", ROOT / "docs" / "configuration.py")
     assert spec is not None

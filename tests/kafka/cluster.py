@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from uuid import uuid4
 
-from attrs import define
+from attrs import define, field, frozen
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -68,14 +68,34 @@ class ClusterError(RuntimeError):
     """The cluster did not do what was asked; the message has the end of the broker's log."""
 
 
+@frozen
+class Listener:
+    """A further way into each node, beside the plain one.
+
+    Attributes:
+        name: In capitals; broker settings about it begin with ``listener.name.`` and the name in lower case.
+        protocol: Kafka's security protocol.
+        detour: Clients are told another port than the one that the node listens on: there a proxy is to listen.
+    """
+
+    name: str
+    protocol: str = "PLAINTEXT"
+    detour: bool = False
+
+
 @define
 class Broker:
-    """One node: its ports, its directory, and its process while it runs."""
+    """One node: its ports, its directory, and its process while it runs.
+
+    Attributes:
+        doors: For each further listener the port that the node listens on, and the one that clients are told.
+    """
 
     id: int
     port: int
     controller_port: int
     directory: Path
+    doors: dict[str, tuple[int, int]] = field(factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -95,12 +115,18 @@ class Cluster:
         brokers: Number of nodes; each is broker and controller. With three, topics have replication 3 and min.insync 2.
         config: Broker settings over the defaults for tests (`QUICK`), for every node.
         jvm_args: Further arguments for each JVM.
+        listeners: Further listeners of each node.
     """
 
     def __init__(
-        self, brokers: int = 1, config: Mapping[str, str] | None = None, jvm_args: tuple[str, ...] = ()
+        self,
+        brokers: int = 1,
+        config: Mapping[str, str] | None = None,
+        jvm_args: tuple[str, ...] = (),
+        listeners: tuple[Listener, ...] = (),
     ) -> None:
         self._size = brokers
+        self._listeners = listeners
         self._overrides = dict(config or {})
         self._jvm_args = jvm_args
         self._java = java_command()
@@ -162,6 +188,14 @@ class Cluster:
     def bootstrap_servers(self) -> str:
         """All nodes, also those that are down."""
         return ",".join(f"{HOST}:{broker.port}" for broker in self._brokers.values())
+
+    def servers(self, listener: str) -> str:
+        """All nodes, by a further listener, as clients are told."""
+        return ",".join(f"{HOST}:{broker.doors[listener][1]}" for broker in self._brokers.values())
+
+    def detours(self, listener: str) -> list[tuple[int, int]]:
+        """For each node the port that its clients are told, and the one that it listens on."""
+        return [(told, port) for port, told in (broker.doors[listener] for broker in self._brokers.values())]
 
     @property
     def broker_ids(self) -> list[int]:
@@ -278,23 +312,32 @@ class Cluster:
 
     def _configure(self) -> None:
         assert self._directory is not None
-        ports = iter(_free_ports(2 * self._size))
+        ports = iter(_free_ports((2 + 2 * len(self._listeners)) * self._size))
         for id in range(1, self._size + 1):
             directory = self._directory / f"broker-{id}"
             directory.mkdir()
-            self._brokers[id] = Broker(id, next(ports), next(ports), directory)
+            broker = self._brokers[id] = Broker(id, next(ports), next(ports), directory)
+            for listener in self._listeners:
+                port, detour = next(ports), next(ports)
+                broker.doors[listener.name] = (port, detour if listener.detour else port)
+        protocols = "".join(f",{listener.name}:{listener.protocol}" for listener in self._listeners)
         replication = str(min(self._size, 3))
         in_sync = str(max(1, min(self._size, 3) - 1))
         voters = ",".join(f"{b.id}@{HOST}:{b.controller_port}" for b in self._brokers.values())
         for broker in self._brokers.values():
+            doors = broker.doors.items()
+            opened = "".join(f",{name}://{HOST}:{port}" for name, (port, _) in doors)
+            told = "".join(f",{name}://{HOST}:{port}" for name, (_, port) in doors)
+            plain = f"PLAINTEXT://{HOST}:{broker.port}"
             settings = {
                 "process.roles": "broker,controller",
                 "node.id": str(broker.id),
                 "controller.quorum.voters": voters,
                 "controller.listener.names": "CONTROLLER",
                 "inter.broker.listener.name": "PLAINTEXT",
-                "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-                "listeners": f"PLAINTEXT://{HOST}:{broker.port},CONTROLLER://{HOST}:{broker.controller_port}",
+                "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{protocols}",
+                "listeners": f"{plain}{opened},CONTROLLER://{HOST}:{broker.controller_port}",
+                "advertised.listeners": f"{plain}{told}",
                 "log.dirs": str(broker.directory / "data"),
                 "default.replication.factor": replication,
                 "min.insync.replicas": in_sync,

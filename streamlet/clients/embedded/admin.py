@@ -101,6 +101,10 @@ class AdminClient:
 
         return {new.topic: _done(add, new) for new in new_partitions}
 
+    def poll(self, timeout: float = -1) -> int:
+        """Nothing waits to be told: returns 0."""
+        return 0
+
     def list_topics(self, topic: str | None = None, timeout: float = -1) -> ClusterMetadata:
         """All topics, or one, which is not made."""
         return cluster_metadata(self._log, topic)
