@@ -17,7 +17,7 @@ from streamlet.runtime.active import ActiveTask
 from streamlet.runtime.failures import error_of, is_busy
 from streamlet.runtime.internal_topics import Admin, LogBusyError
 from streamlet.runtime.places import Place
-from streamlet.state import ChangelogRecord, Position
+from streamlet.state import ChangelogRecord, Position, record_checksum
 from streamlet.time import Clock
 from streamlet.topology import changelog_name
 
@@ -30,6 +30,8 @@ _PROGRESS_SECONDS = 10.0
 _GONE_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
 _DEFAULT_DELETE_RETENTION_MS = 86_400_000
+
+_GONE = "the record that would tell whether this is the log that the state was made from was compacted away"
 
 _REBUILD = frozenset(
     {
@@ -69,6 +71,8 @@ class StoreRestore:
         based_at: Wall clock (ms) of the state that is continued: until the end is reached it can be no younger.
         quiet_since: Since when nothing has come although the last stable offset is beyond the target; None: not so.
         proven: Whether the log is the one that the position was taken in, not one that was truncated below it.
+        checksum: Of the record before `next`, if it is known. If no epoch is, it is what proves the log.
+        unfinished: How far a write reached that was cut off, as long as the log has not shown that it still has that.
     """
 
     task: ActiveTask
@@ -84,11 +88,23 @@ class StoreRestore:
     look_at: float = 0.0
     at_end: bool = False
     proven: bool = True
+    checksum: int | None = None
+    unfinished: Position | None = None
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether the record before `next` has yet to prove the log."""
+        return not self.proven and self.epoch is None and self.checksum is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the log is known to be the one that the state was made from."""
+        return self.proven and self.unfinished is None
 
     @property
     def reached(self) -> bool:
         """Whether everything is there."""
-        return self.proven and self.next >= self.target
+        return self.settled and self.next >= self.target
 
 
 class Restorer:
@@ -157,7 +173,11 @@ class Restorer:
             end, epoch = ends[place]
             restore = self._plan(place, task, store, begins[place], end)
             # Truncated and grown to the same end again, the log differs in its epoch only: then the consumer finds out.
-            restore.proven = restore.epoch is None or epoch is None or restore.epoch == epoch
+            # If none is known, the record before the position tells.
+            if restore.epoch is None:
+                restore.proven = restore.checksum is None
+            else:
+                restore.proven = epoch is None or restore.epoch == epoch
             if restore.reached:
                 self._note_position(restore, done=True)
             else:
@@ -174,9 +194,14 @@ class Restorer:
     def _plan(self, place: Place, task: ActiveTask, store: str, begin: int, end: int) -> StoreRestore:
         now = self._clock.wall_ms()
         position = task.state.position(store)
+        unfinished = task.state.unfinished(store)
         # At 0, parts of a restore that was cut off may be there, of a log that has been truncated since.
         if position is not None and position.offset > 0:
             why = self._unfit(position, task, place, begin, end, now)
+            if unfinished is not None and unfinished.offset <= position.offset:
+                unfinished = None  # written since by another attempt
+            if why is None and unfinished is not None:
+                why = self._unfit(unfinished, task, place, begin, end, now)
             if why is None:
                 return StoreRestore(
                     task,
@@ -187,6 +212,8 @@ class Restorer:
                     end,
                     position.committed_at,
                     position.offset,
+                    checksum=position.checksum,
+                    unfinished=unfinished,
                 )
             _log.warning("store %s of task %s is rebuilt from the beginning of %s: %s", store, task.id, place[0], why)
         task.state.wipe(store)
@@ -231,31 +258,51 @@ class Restorer:
         if not messages and timeout > 0:
             messages = self._consumer.consume(1, timeout)
         waiting = dict.fromkeys(restore.task for restore in self._restores.values())
+        anew: set[Place | None] = set()  # begun again: what was fetched of these before belongs to nothing any more
         for place, run in groupby(messages, key=_place):
-            self._take(place, list(run))
+            if place not in anew and self._take(place, list(run)):
+                anew.add(place)
         for restore in list(self._restores.values()):
-            if restore.reached or self._is_gone(restore):
+            if restore.reached:
                 self._end(restore)
+            elif self._is_gone(restore):
+                if restore.settled:
+                    self._end(restore)
+                else:
+                    self._rebuild(restore, "what the state was made from was compacted away")
         self._say_progress()
         busy = {restore.task for restore in self._restores.values()}
         return [task for task in waiting if task not in busy]
 
-    def _take(self, place: Place | None, messages: Sequence[Message]) -> None:
+    def _take(self, place: Place | None, messages: Sequence[Message]) -> bool:
+        """Take in messages of one partition; return whether the store begins anew instead."""
         restore = None if place is None else self._restores.get(place)
         records: list[ChangelogRecord] = []
+        last: Message | None = None
         for message in messages:
             error = message.error()
+            why = None
             if error is not None:
-                self._event(restore, message, error)
-            elif restore is not None and (offset := message.offset() or 0) >= restore.next:
-                key = message.key()
-                if key is not None:  # a record without a key is nobody's change: somebody else wrote it
-                    records.append(ChangelogRecord(key, message.value(), message.timestamp()[1]))
-                restore.proven = True
-                restore.next = offset + 1
-                restore.epoch = message.leader_epoch()
+                why = self._event(restore, message, error)
+            elif restore is not None:
+                offset = message.offset() or 0
+                if not restore.settled:
+                    why = _contradiction(restore, message, offset)
+                if why is None and offset >= restore.next:
+                    key = message.key()
+                    if key is not None:  # a record without a key is nobody's change: somebody else wrote it
+                        records.append(ChangelogRecord(key, message.value(), message.timestamp()[1]))
+                    restore.proven = True
+                    restore.next = offset + 1
+                    restore.epoch = message.leader_epoch()
+                    last = message
+            if why is not None and restore is not None:
+                self._rebuild(restore, why)
+                return True
+        if restore is not None and last is not None and last.offset() == restore.next - 1:
+            restore.checksum = _checksum(last)
         if restore is None or not records:
-            return
+            return False
         restore.quiet_since = None
         restore.at_end = False
         restore.total += len(records)
@@ -264,34 +311,38 @@ class Restorer:
         listener = self._listener()
         if listener is not None:
             listener.on_batch_restored(*restore.place, restore.store, restore.next, len(records))
+        return False
 
-    def _event(self, restore: StoreRestore | None, message: Message, error: KafkaError) -> None:
+    def _event(self, restore: StoreRestore | None, message: Message, error: KafkaError) -> str | None:
+        """Return why the store has to begin anew, or None."""
         if error.code() == KafkaError._PARTITION_EOF:
             if restore is not None:
-                restore.next = max(restore.next, message.offset() or 0)
-                restore.at_end = True
-                restore.proven = True
+                return _at_end(restore, message.offset() or 0)
         elif error.code() in _REBUILD:
-            if restore is not None:
-                self._rebuild(restore, error)
+            return error.str()
         elif is_busy(error) or (restore is None and not error.fatal() and error.code() != KafkaError._FATAL):
             # what concerns no partition is about a broker, or about one that has been given up since
             _log.info("restoring waits: %s: %s", error.name(), error.str())
         else:
             where = "" if restore is None else f" of store {restore.store}, task {restore.task.id}"
             raise StateStoreError(f"the changelog{where} cannot be read: {error.name()}: {error.str()}")
+        return None
 
-    def _rebuild(self, restore: StoreRestore, error: KafkaError) -> None:
+    def _rebuild(self, restore: StoreRestore, why: str) -> None:
         _log.warning(
             "store %s of task %s is rebuilt from the beginning of %s: %s",
-            restore.store, restore.task.id, restore.place[0], error.str(),
+            restore.store, restore.task.id, restore.place[0], why,
         )  # fmt: skip
         restore.task.state.wipe(restore.store)
         self._consumer.incremental_unassign([TopicPartition(*restore.place)])
         restore.next = self._admin.offsets([restore.place], end=False)[restore.place]
         restore.target = self._admin.offsets([restore.place], end=True)[restore.place]
         restore.epoch = None
+        restore.checksum = None
+        restore.unfinished = None
         restore.proven = True
+        restore.at_end = False
+        restore.quiet_since = None
         restore.based_at = self._clock.wall_ms()
         self._consumer.incremental_assign([_start(restore)])
 
@@ -330,7 +381,8 @@ class Restorer:
 
     def _position(self, restore: StoreRestore, *, done: bool) -> Position:
         at = self._clock.wall_ms() if done else restore.based_at
-        return Position(restore.next, restore.epoch, restore.task.topic_ids.get(restore.place[0]), at)
+        topic_id = restore.task.topic_ids.get(restore.place[0])
+        return Position(restore.next, restore.epoch, topic_id, at, restore.checksum)
 
     def _note_position(self, restore: StoreRestore, *, done: bool) -> None:
         restore.task.state.restore(restore.store, (), self._position(restore, done=done))
@@ -371,7 +423,47 @@ class Restorer:
         self._consumer.close()
 
 
+def _at_end(restore: StoreRestore, offset: int) -> str | None:
+    """Take note of a partition's end; return why the store has to begin anew, or None."""
+    restore.at_end = True
+    if restore.looks_back:  # before the position, what it was made from is decided but not marked yet
+        return _GONE if offset >= restore.next else None
+    if restore.unfinished is not None and offset >= restore.unfinished.offset:
+        return _GONE
+    if offset > restore.next:
+        restore.next, restore.checksum = offset, None
+    restore.proven = True
+    return None
+
+
+def _contradiction(restore: StoreRestore, message: Message, offset: int) -> str | None:
+    """Let a record prove the log; return why it does not, or None."""
+    if restore.looks_back and offset >= restore.next - 1:
+        if offset >= restore.next:
+            return _GONE
+        if _checksum(message) != restore.checksum:
+            return f"offset {offset} has another record than the state was made from: the topic was truncated"
+        restore.proven = True
+    unfinished = restore.unfinished
+    if unfinished is not None and offset >= unfinished.offset - 1:
+        if unfinished.leader_epoch is not None and message.leader_epoch() == unfinished.leader_epoch:
+            restore.unfinished = None  # what an epoch has at and behind an offset has one past
+        elif offset >= unfinished.offset:
+            return _GONE
+        elif _checksum(message) != unfinished.checksum:
+            return f"a write was cut off, and the topic was truncated since, before {unfinished.offset}"
+        else:
+            restore.unfinished = None
+    return None
+
+
+def _checksum(message: Message) -> int:
+    return record_checksum(message.key(), message.value(), message.timestamp()[1])
+
+
 def _start(restore: StoreRestore) -> TopicPartition:
+    if restore.looks_back:
+        return TopicPartition(*restore.place, restore.next - 1)
     if restore.epoch is None or restore.epoch < 0:
         return TopicPartition(*restore.place, restore.next)
     return TopicPartition(*restore.place, restore.next, leader_epoch=restore.epoch)
