@@ -444,6 +444,7 @@ def _contradiction(restore: StoreRestore, message: Message, offset: int) -> str 
         if _checksum(message) != restore.checksum:
             return f"offset {offset} has another record than the state was made from: the topic was truncated"
         restore.proven = True
+        restore.epoch = message.leader_epoch()
     unfinished = restore.unfinished
     if unfinished is not None and offset >= unfinished.offset - 1:
         if unfinished.leader_epoch is not None and message.leader_epoch() == unfinished.leader_epoch:
