@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
+from json.encoder import encode_basestring
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from spigot_topologies.errors import WireError, show
 from spigot_topologies.values import Char, FrozenMap, Keyword, Symbol, Tagged, Text, Vector
 from spigot_topologies.values.tagged import MAX_DEPTH, MAX_DIGITS, inst_to_text, kind_name
-from spigot_topologies.wire.names import TOKEN_END, is_name, is_plain_name
+from spigot_topologies.wire.names import TOKEN_END, Known, is_name, is_plain_name
 
 __all__ = ["dumps", "dumps_named"]
 
@@ -32,8 +33,6 @@ _NOT_SYMBOLS = frozenset({"nil", "true", "false"})
 _BREAKS_TOKEN = re.compile(f"[{TOKEN_END}]")
 _NUMERIC = re.compile(r"[-+]?[0-9]")
 _MIN_LONG, _MAX_LONG = -(2**63), 2**63 - 1
-
-_KNOWN_LIMIT = 8192
 
 
 def dumps(value: Any) -> bytes:
@@ -55,70 +54,47 @@ def dumps_named(value: Any) -> bytes:
 
 
 def _dumps(value: Any, style: _Style) -> bytes:
-    parts: list[str] = []
     try:
-        _write(value, parts.append, style, 0)
-        return "".join(parts).encode()
+        return _text(value, style, 0).encode()
     except UnicodeEncodeError:
         raise WireError("unwritable", "a string with half a surrogate pair has no form in UTF-8") from None
     except RecursionError:
         raise _too_deep() from None
 
 
-def _write(value: Any, emit: Callable[[str], None], style: _Style, depth: int) -> None:
+def _text(value: Any, style: _Style, depth: int) -> str:
     atoms, keys = style
     kind = type(value)
     write = atoms.get(kind)
     if write is not None:
-        emit(write(value))
-        return
+        return write(value)
     if depth >= MAX_DEPTH:
         raise _too_deep()
+    depth += 1
+    parts: list[str] = []
     if kind is dict or kind is FrozenMap:
-        before = "{"
         for key, item in value.items():
             write = keys.get(type(key))
-            if write is not None:
-                before += write(key)
-            else:
-                emit(before)
-                _write(key, emit, style, depth + 1)
-                before = ""
+            name = write(key) if write is not None else _text(key, style, depth)
             write = atoms.get(type(item))
-            if write is not None:
-                emit(f"{before} {write(item)}")
-            else:
-                emit(before + " ")
-                _write(item, emit, style, depth + 1)
-            before = ", "
-        emit("}" if value else "{}")
-    elif kind is list or kind is tuple or kind is Vector:
-        before, close = ("(", ")") if kind is tuple else ("[", "]")
+            parts.append(f"{name} {write(item) if write is not None else _text(item, style, depth)}")
+        return "{" + ", ".join(parts) + "}"
+    if kind is list or kind is tuple or kind is Vector:
         for item in value:
             write = atoms.get(type(item))
-            if write is not None:
-                emit(before + write(item))
-            else:
-                emit(before)
-                _write(item, emit, style, depth + 1)
-            before = " "
-        emit(close if value else before + close)
-    elif isinstance(value, set | frozenset):
-        texts = []
+            parts.append(write(item) if write is not None else _text(item, style, depth))
+        return f"({' '.join(parts)})" if kind is tuple else f"[{' '.join(parts)}]"
+    if isinstance(value, set | frozenset):
         for item in value:
-            parts: list[str] = []
-            _write(item, parts.append, style, depth + 1)
-            texts.append("".join(parts))
-        emit("#{" + " ".join(sorted(texts)) + "}")  # sets have no order; one order gives equal bytes
-    elif kind is Tagged:
+            parts.append(_text(item, style, depth))  # noqa: PERF401  # a comprehension is a level of the stack more
+        return "#{" + " ".join(sorted(parts)) + "}"  # sets have no order; one order gives equal bytes
+    if kind is Tagged:
         if not is_name(value.tag) or not value.tag[0].isalpha() or _BREAKS_TOKEN.search(value.tag):
             raise WireError("unwritable", f"not a tag: {show(value.tag)}")
-        emit(f"#{value.tag} ")
-        _write(value.value, emit, style, depth + 1)
-    elif isinstance(value, _RARE):
-        emit(next(_ATOMS[kind] for kind in _RARE if isinstance(value, kind))(value))
-    else:
-        _write(_plain(value), emit, style, depth)
+        return f"#{value.tag} {_text(value.value, style, depth)}"
+    if isinstance(value, _RARE):
+        return next(_ATOMS[kind] for kind in _RARE if isinstance(value, kind))(value)
+    return _text(_plain(value), style, depth - 1)
 
 
 def _plain(value: Any) -> Any:
@@ -139,41 +115,23 @@ def _plain(value: Any) -> Any:
 
 
 def _string(value: str) -> str:
-    if _SPECIAL.search(value) is None:
-        return f'"{value}"'
+    text = encode_basestring(value)
+    if "\\u" not in text:  # JSON's and Clojure's way are the same, but for the other control characters
+        return text
     return '"' + _SPECIAL.sub(lambda match: _ESCAPES[match[0]], value) + '"'
 
 
-_keyword_texts: dict[str, str] = {}
-_symbol_texts: dict[str, str] = {}
-_key_texts: dict[str, str] = {}
-
-
-def _remember(texts: dict[str, str], name: str, text: str) -> str:
-    if len(texts) >= _KNOWN_LIMIT:
-        texts.clear()
-    if len(name) <= 100:
-        texts[name] = text
-    return text
-
-
 def _keyword(value: str) -> str:
-    text = _keyword_texts.get(value)
-    if text is None:
-        text = f":{value}"
-        if not is_name(text) or _BREAKS_TOKEN.search(text):
-            raise WireError("unwritable", f"Clojure has no such keyword: {show(value)}")
-        _remember(_keyword_texts, value, text)
+    text = f":{value}"
+    if not is_name(text) or _BREAKS_TOKEN.search(text):
+        raise WireError("unwritable", f"Clojure has no such keyword: {show(value)}")
     return text
 
 
 def _symbol(value: str) -> str:
-    text = _symbol_texts.get(value)
-    if text is None:
-        text = str.__str__(value)
-        if not _is_symbol(text):
-            raise WireError("unwritable", f"Clojure has no such symbol: {show(value)}")
-        _remember(_symbol_texts, value, text)
+    text = str.__str__(value)
+    if not _is_symbol(text):
+        raise WireError("unwritable", f"Clojure has no such symbol: {show(value)}")
     return text
 
 
@@ -192,12 +150,9 @@ def _named_string(value: str) -> str:
 
 
 def _key(value: str) -> str:
-    text = _key_texts.get(value)
-    if text is None:
-        if not is_plain_name(value):
-            return _string(value)
-        text = _remember(_key_texts, value, value if value[0] == "?" else f":{value}")
-    return text
+    if not is_plain_name(value):
+        return _string(value)
+    return value if value[0] == "?" else f":{value}"
 
 
 def _char(value: str) -> str:
@@ -252,9 +207,19 @@ def _ratio(value: Fraction) -> str:
     return text
 
 
+_latest_id: tuple[UUID | None, str] = (None, "")
+
+
 def _uuid(value: UUID) -> str:
-    digits = f"{value.int:032x}"  # half the time of str(value), which matters: ids make up most of a message
-    return f'#uuid "{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"'
+    """Ids make up most of a message, and a task's message has its id several times, one after the other."""
+    global _latest_id
+    latest, text = _latest_id
+    if value is latest:
+        return text
+    digits = value.bytes.hex()  # with what follows half the time of str(value)
+    text = f'#uuid "{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"'
+    _latest_id = (value, text)
+    return text
 
 
 def _too_deep() -> WireError:
@@ -264,8 +229,8 @@ def _too_deep() -> WireError:
 _ATOMS: dict[type, Callable[[Any], str]] = {
     str: _string,
     Text: _string,
-    Keyword: _keyword,
-    Symbol: _symbol,
+    Keyword: Known(_keyword).__getitem__,
+    Symbol: Known(_symbol).__getitem__,
     int: _integer,
     bool: _CONSTANTS.__getitem__,
     type(None): _CONSTANTS.__getitem__,
@@ -281,4 +246,4 @@ _Style: TypeAlias = tuple[dict[type, Callable[[Any], str]], dict[type, Callable[
 """How atoms are written, and how they are written as keys of maps."""
 
 _EXACT: _Style = (_ATOMS, _ATOMS)
-_NAMED: _Style = ({**_ATOMS, str: _named_string}, {**_ATOMS, str: _key})
+_NAMED: _Style = ({**_ATOMS, str: _named_string}, {**_ATOMS, str: Known(_key).__getitem__})

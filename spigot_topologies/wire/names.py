@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
-__all__ = ["SPACE", "TOKEN_END", "is_name", "is_plain_name"]
+__all__ = ["SPACE", "TOKEN_END", "Known", "is_name", "is_plain_name"]
+
+V = TypeVar("V")
 
 SPACE = r"\t-\r\x1c-\x1f ,\u1680\u2000-\u2006\u2008-\u200a\u2028\u2029\u205f\u3000"
 """What separates tokens, inside `[]` of a regular expression: Java's white space, and the comma."""
@@ -31,3 +35,26 @@ def is_name(text: str) -> bool:
 def is_plain_name(text: str) -> bool:
     """Whether the text may stand as a keyword or symbol for every reader of EDN."""
     return _PLAIN_NAME.fullmatch(text) is not None and text not in _NOT_NAMES
+
+
+class Known(dict[str, V]):
+    """What was made of names, which are few and come again and again: a look-up makes it once.
+
+    Args:
+        make: Called with a name that is not known; what it raises, the look-up raises.
+    """
+
+    LIMIT = 8192
+    LONGEST = 100
+
+    def __init__(self, make: Callable[[str], V]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, name: str) -> V:
+        made = self._make(name)
+        if len(name) <= self.LONGEST:
+            if len(self) >= self.LIMIT:
+                self.clear()
+            self[name] = made
+        return made

@@ -13,7 +13,7 @@ from typing import Any
 
 from spigot_topologies.errors import WireError
 from spigot_topologies.values import FrozenMap, Keyword, Symbol, Vector
-from spigot_topologies.wire.names import is_plain_name
+from spigot_topologies.wire.names import Known, is_plain_name
 
 __all__ = ["keyword", "named_plan"]
 
@@ -23,7 +23,11 @@ _QUOTE = "spigot/quote"
 
 def keyword(text: Any) -> Any:
     """A plain string as a keyword if it can be one for every reader of EDN; anything else as it is."""
-    return Keyword(text) if type(text) is str and is_plain_name(text) else text
+    return _keywords[text] if type(text) is str else text
+
+
+_keywords = Known[str](lambda text: Keyword(text) if is_plain_name(text) else text)
+_symbols = Known[str](lambda text: Symbol(text) if is_plain_name(text) else text)
 
 
 def named_plan(plan: Any) -> Any:
@@ -43,10 +47,12 @@ def _node(node: Any) -> Any:
         return node
     named: list[Any] = [keyword(node[0])]
     for index, part in enumerate(node[1:]):
-        if index == 0 and isinstance(part, Mapping):
+        if isinstance(part, list | tuple):
+            named.append(_node(part))
+        elif index == 0 and isinstance(part, Mapping):
             named.append({key: _option(key, value) for key, value in part.items()})
         else:
-            named.append(_node(part))
+            named.append(part)
     return tuple(named) if type(node) is tuple else named
 
 
@@ -63,16 +69,16 @@ def _option(key: Any, value: Any) -> Any:
 
 def _name(text: Any) -> Any:
     """The name of a place in scope: a symbol with `?`, as it should be, or a keyword."""
-    if type(text) is str and text[:1] == "?" and is_plain_name(text):
-        return Symbol(text)
-    return keyword(text)
+    if type(text) is not str:
+        return text
+    return _symbols[text] if text[:1] == "?" else _keywords[text]
 
 
 def _expression(value: Any) -> Any:
     kind = type(value)
     if kind is tuple and value:
         head = value[0]
-        symbol = Symbol(head) if type(head) is str and is_plain_name(head) else head
+        symbol = _symbols[head] if type(head) is str else head
         if head == _QUOTE:
             return (symbol, *value[1:])
         if head == _GET:
