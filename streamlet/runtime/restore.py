@@ -73,6 +73,7 @@ class StoreRestore:
         proven: Whether the log is the one that the position was taken in, not one that was truncated below it.
         checksum: Of the record before `next`, if it is known. If no epoch is, it is what proves the log.
         unfinished: How far a write reached that was cut off, as long as the log has not shown that it still has that.
+        begun: Whether it is being read; not while a store that begins anew has yet to learn where the log begins.
     """
 
     task: ActiveTask
@@ -90,6 +91,7 @@ class StoreRestore:
     proven: bool = True
     checksum: int | None = None
     unfinished: Position | None = None
+    begun: bool = True
 
     @property
     def looks_back(self) -> bool:
@@ -104,7 +106,7 @@ class StoreRestore:
     @property
     def reached(self) -> bool:
         """Whether everything is there."""
-        return self.settled and self.next >= self.target
+        return self.begun and self.settled and self.next >= self.target
 
 
 class Restorer:
@@ -262,6 +264,7 @@ class Restorer:
         for place, run in groupby(messages, key=_place):
             if place not in anew and self._take(place, list(run)):
                 anew.add(place)
+        self._begin_anew()
         for restore in list(self._restores.values()):
             if restore.reached:
                 self._end(restore)
@@ -335,16 +338,30 @@ class Restorer:
         )  # fmt: skip
         restore.task.state.wipe(restore.store)
         self._consumer.incremental_unassign([TopicPartition(*restore.place)])
-        restore.next = self._admin.offsets([restore.place], end=False)[restore.place]
-        restore.target = self._admin.offsets([restore.place], end=True)[restore.place]
+        restore.begun = False
         restore.epoch = None
         restore.checksum = None
         restore.unfinished = None
         restore.proven = True
         restore.at_end = False
         restore.quiet_since = None
-        restore.based_at = self._clock.wall_ms()
-        self._consumer.incremental_assign([_start(restore)])
+
+    def _begin_anew(self) -> None:
+        """Place the stores that were emptied; the log may be busy: then it is asked again with the next step."""
+        places = {place: restore for place, restore in self._restores.items() if not restore.begun}
+        if not places:
+            return
+        try:
+            ends = self._admin.ends_now(places)
+            begins = self._admin.offsets_now(places, end=False)
+        except LogBusyError as error:
+            _log.info("restoring waits: %s", error)
+            return
+        for place, restore in places.items():
+            restore.next, (restore.target, _) = begins[place], ends[place]
+            restore.based_at = self._clock.wall_ms()
+            restore.begun = True
+            self._consumer.incremental_assign([_start(restore)])
 
     def _is_gone(self, restore: StoreRestore) -> bool:
         """Tell whether the rest up to the target no longer exists.
@@ -409,6 +426,8 @@ class Restorer:
 
     def _drop(self, restore: StoreRestore) -> None:
         del self._restores[restore.place]
+        if not restore.begun:
+            return
         self._consumer.incremental_unassign([TopicPartition(*restore.place)])
 
     def _say_progress(self) -> None:
