@@ -10,11 +10,9 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
-from streamlet.runtime.hooks import NO_HOOKS, FaultPoint, Hooks
+from streamlet.runtime.hooks import NO_HOOKS, FaultPoint
 from streamlet.runtime.streams import KafkaStreams
-from streamlet.state import rocksdb
 from tests.runtime.harness import At, LogUnderTest, word_count
 
 
@@ -22,30 +20,11 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def within_a_write(nth: int) -> Hooks:
-    """Each entry is a batch, and the process dies behind the first one that follows the nth commit of the log."""
-    made: list[int] = []
-    batch = rocksdb.WriteBatch
-
-    def another(**options: Any) -> Any:
-        if made:
-            made[0] += 1
-            if made[0] == 2:
-                die()
-        return batch(**options)
-
-    rocksdb.WriteBatch = another
-    rocksdb._BATCH_BYTES = 1
-    return At(FaultPoint.AFTER_COMMIT, lambda: made.append(0), nth)
-
-
 def main() -> None:
     order = json.loads(sys.argv[1])
     log = LogUnderTest(order["config"]["bootstrap.servers"], Path(), lambda *_: None, order["prefix"])
     hooks = NO_HOOKS
-    if order["point"] == "WITHIN_A_WRITE":
-        hooks = within_a_write(order["nth"])
-    elif order["point"] is not None:
+    if order["point"] is not None:
         hooks = At(FaultPoint[order["point"]], die, order["nth"])
     app = KafkaStreams(word_count(log, repartition=order["repartition"]), order["config"], hooks=hooks)
     app.set_state_listener(lambda new, _: print(new.value, flush=True))

@@ -10,17 +10,14 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
 
-from streamlet.clients.embedded.faults import Faults
 from streamlet.runtime.hooks import FaultPoint
 from streamlet.runtime.streams import KafkaStreams
-from tests.runtime.harness import TIMEOUT, LogUnderTest, Recorder, eventually, last_counts, running, word_count
+from tests.runtime.harness import TIMEOUT, LogUnderTest, Recorder, last_counts, running, word_count
 
 ROOT = Path(__file__).parents[2]
 QUICK = {"commit.interval.ms": 1, "consumer.session.timeout.ms": 1500, "consumer.heartbeat.interval.ms": 300}
@@ -94,66 +91,6 @@ def test_killed_in_a_commit(log: LogUnderTest, guarantee: str, point: FaultPoint
         assert sensor.restored == 0
     if point is FaultPoint.AFTER_COMMIT:
         assert sensor.restored > 0
-
-
-def truncate(log: LogUnderTest, changelog: str) -> None:
-    (partition,) = log.supplier.broker.log.topics[changelog].partitions  # type: ignore[attr-defined]  # the embedded log
-    Faults(log.supplier).truncate(changelog, 0, max(partition.end - 2, 0))  # type: ignore[arg-type]
-
-
-def truncate_and_grow(log: LogUnderTest, changelog: str) -> None:
-    truncate(log, changelog)
-    log.write(changelog, [(f"grown{n}", struct.pack(">q", n)) for n in range(60)])
-
-
-def recreate(log: LogUnderTest, changelog: str) -> None:
-    log.supplier.admin({}).delete_topics([changelog])[changelog].result()
-
-
-DAMAGES: dict[str, Callable[[LogUnderTest, str], None]] = {
-    "none": lambda *_: None,
-    "truncated": truncate,
-    "truncated and grown again": truncate_and_grow,
-    "recreated": recreate,
-    "too old": lambda *_: None,
-}
-
-
-@pytest.mark.parametrize("point", ["WITHIN_A_WRITE", "AFTER_COMMIT", "AFTER_STORES"])
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_changelog_that_is_not_the_one_the_state_was_made_from(
-    embedded: LogUnderTest, guarantee: str, point: str, damage: str
-) -> None:
-    """A part of a write may be in the store: what the log has lost since must not stay there."""
-    log = embedded
-    log.create("lines")
-    log.create("counts")
-    log.write("lines", [(f"k{n % 50}", "x") for n in range(2_000)])
-    config = {**log.config(guarantee=guarantee), **QUICK}
-    if damage == "too old":
-        config["topic.delete.retention.ms"] = 1
-    app = spawn(log, config, point, nth=3)
-    _, said = app.communicate(timeout=TIMEOUT)
-    assert app.returncode == -signal.SIGKILL, said
-    changelog = "app-counts-changelog"
-    DAMAGES[damage](log, changelog)
-    there = 0 if damage == "recreated" else len(log.read(changelog, lambda found: True))
-
-    starts, sensor = Starts(), Recorder()
-    again = KafkaStreams(word_count(log, repartition=False), config, sensor=sensor)
-    again.set_global_state_restore_listener(starts)
-    group = log.supplier.consumer({"group.id": "app"})
-    with again:
-        again.start()
-        eventually(lambda: group.committed([TopicPartition("lines", 0)])[0].offset >= 2_000)
-        counts = again.store("counts")
-        eventually(lambda: dict(counts.all()) == last_counts(log.read(changelog, lambda _: True)))
-    group.close()
-    if damage == "none" or (damage == "too old" and point == "AFTER_STORES"):
-        assert sensor.restored <= 50
-        assert all(start for start, _ in starts.begun)
-    else:
-        assert sensor.restored >= there
 
 
 def test_killed_at_random_through_a_repartition_topic(log: LogUnderTest, guarantee: str) -> None:
