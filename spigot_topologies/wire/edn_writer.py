@@ -86,7 +86,7 @@ def _text(value: Any, style: _Style, depth: int) -> str:
         return f"({' '.join(parts)})" if kind is tuple else f"[{' '.join(parts)}]"
     if isinstance(value, set | frozenset):
         for item in value:
-            parts.append(_text(item, style, depth))  # noqa: PERF401  # a comprehension is a level of the stack more
+            parts.append(_text(item, style, depth))  # a comprehension is a level of the stack more
         return "#{" + " ".join(sorted(parts)) + "}"  # sets have no order; one order gives equal bytes
     if kind is Tagged:
         if not is_name(value.tag) or not value.tag[0].isalpha() or _BREAKS_TOKEN.search(value.tag):

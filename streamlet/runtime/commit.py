@@ -103,7 +103,8 @@ class Commit:
             positions = self._refreshed(task, now) if self._refresh else {}
             for store, place in self._changed[task]:
                 end = self._outputs.delivered[place]
-                positions[store] = Position(end.offset + 1, end.leader_epoch, task.topic_ids.get(place[0]), now)
+                topic_id = task.topic_ids.get(place[0])
+                positions[store] = Position(end.offset + 1, end.leader_epoch, topic_id, now, end.checksum)
             positions |= self._read_from_sources(task, now)
             task.state.commit(positions)
 

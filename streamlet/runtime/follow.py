@@ -86,15 +86,16 @@ class Follower(Restorer[StandbyTask]):
         """
         ends = self._admin.offsets_now(self._restores, end=True)
         for place, restore in self._restores.items():
-            if restore.next >= ends[place]:
-                restore.based_at = self._clock.wall_ms()
-            self._note_position(restore, done=False)
+            if restore.begun and restore.settled:
+                if restore.next >= ends[place]:
+                    restore.based_at = self._clock.wall_ms()
+                self._note_position(restore, done=False)
 
     def remove(self, tasks: Iterable[StandbyTask]) -> None:
         """Stop following tasks, and store how far they are."""
         gone = set(tasks)
         for restore in self._restores.values():
-            if restore.task in gone:
+            if restore.task in gone and restore.begun and restore.settled:
                 self._note_position(restore, done=False)
         super().remove(gone)
 
@@ -111,7 +112,8 @@ class Follower(Restorer[StandbyTask]):
         self.taken += records
         self._sensor.on_standby_updated(str(restore.task.id), restore.store, records)
 
-    def _event(self, restore: StoreRestore[StandbyTask] | None, message: Message, error: KafkaError) -> None:
-        super()._event(restore, message, error)
-        if restore is not None and error.code() == KafkaError._PARTITION_EOF:
+    def _event(self, restore: StoreRestore[StandbyTask] | None, message: Message, error: KafkaError) -> str | None:
+        why = super()._event(restore, message, error)
+        if why is None and restore is not None and error.code() == KafkaError._PARTITION_EOF:
             restore.based_at = self._clock.wall_ms()
+        return why

@@ -19,7 +19,7 @@ from streamlet.clients.supplier import Consumer, Producer
 from streamlet.records import Headers
 from streamlet.runtime.failures import LogRefusalError, Remedy, error_of, is_busy, is_record_fault, refusal
 from streamlet.runtime.places import Place
-from streamlet.state import ChangelogRecord
+from streamlet.state import ChangelogRecord, record_checksum
 from streamlet.time import Clock
 
 _log = logging.getLogger(__name__)
@@ -32,10 +32,23 @@ _CLOSE_SECONDS = 10.0
 
 @frozen
 class Delivered:
-    """Where the last record of a changelog partition came to lie."""
+    """Where the last record of a changelog partition came to lie.
+
+    Attributes:
+        offset: Its offset.
+        leader_epoch: The epoch under which it was written, if the producer is told; librdkafka's is not.
+        checksum: What tells it from another record at this offset.
+    """
 
     offset: int
     leader_epoch: int | None
+    checksum: int
+
+    @classmethod
+    def of(cls, message: Any) -> Delivered:
+        """Return what a delivery report says."""
+        checksum = record_checksum(message.key(), message.value(), message.timestamp()[1])
+        return cls(message.offset(), message.leader_epoch(), checksum)
 
 
 @frozen
@@ -273,7 +286,7 @@ class TransactionalOutputs(Outputs):
 
     def _last(self, error: KafkaError | None, message: Any) -> None:
         if error is None:
-            self.delivered[message.topic(), message.partition()] = Delivered(message.offset(), message.leader_epoch())
+            self.delivered[message.topic(), message.partition()] = Delivered.of(message)
         else:
             self._report(error, message)
 
@@ -386,7 +399,7 @@ class PlainOutputs(Outputs):
     def prepare(self, offsets: list[TopicPartition], consumer: Consumer) -> None:
         self._flush(self._changes, "the changelogs")
         for place, message in self._newest.items():
-            self.delivered[place] = Delivered(message.offset(), message.leader_epoch())
+            self.delivered[place] = Delivered.of(message)
         self._newest.clear()
         self._flush(self._producer, "the results")
 

@@ -18,7 +18,7 @@ from streamlet.runtime.failures import error_of, is_busy
 from streamlet.runtime.internal_topics import Admin, LogBusyError
 from streamlet.runtime.places import Place
 from streamlet.runtime.source_rows import SourceRows
-from streamlet.state import ChangelogRecord, Position, StoreBuilder, TaskState
+from streamlet.state import ChangelogRecord, Position, StoreBuilder, TaskState, record_checksum
 from streamlet.time import Clock
 from streamlet.topology import changelog_name
 
@@ -31,6 +31,8 @@ _PROGRESS_SECONDS = 10.0
 _GONE_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
 _DEFAULT_DELETE_RETENTION_MS = 86_400_000
+
+_GONE = "the record that would tell whether this is the log that the state was made from was compacted away"
 
 _REBUILD = frozenset(
     {
@@ -96,6 +98,9 @@ class StoreRestore(Generic[T]):
         proven: Whether the log is the one that the position was taken in, not one that was truncated below it.
         rows: Reads the records, if the changelog is the topic that a table is read from. Then `target` is no more than
             where the task goes on with that topic: what lies behind is processed, not restored.
+        checksum: Of the record before `next`, if it is known. If no epoch is, it is what proves the log.
+        unfinished: How far a write reached that was cut off, as long as the log has not shown that it still has that.
+        begun: Whether it is being read; not while a store that begins anew has yet to learn where the log begins.
     """
 
     task: T
@@ -112,11 +117,24 @@ class StoreRestore(Generic[T]):
     at_end: bool = False
     proven: bool = True
     rows: SourceRows | None = None
+    checksum: int | None = None
+    unfinished: Position | None = None
+    begun: bool = True
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether the record before `next` has yet to prove the log."""
+        return not self.proven and self.epoch is None and self.checksum is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the log is known to be the one that the state was made from."""
+        return self.proven and self.unfinished is None
 
     @property
     def reached(self) -> bool:
         """Whether everything is there."""
-        return self.proven and self.next >= self.target
+        return self.begun and self.settled and self.next >= self.target
 
 
 class Restorer(Generic[T]):
@@ -192,7 +210,11 @@ class Restorer(Generic[T]):
                 epoch = None  # it is that of the log's end
             restore = self._plan(place, task, store, begins[place], end)
             # Truncated and grown to the same end again, the log differs in its epoch only: then the consumer finds out.
-            restore.proven = restore.epoch is None or epoch is None or restore.epoch == epoch
+            # If none is known, the record before the position tells.
+            if restore.epoch is None:
+                restore.proven = restore.checksum is None
+            else:
+                restore.proven = epoch is None or restore.epoch == epoch
             restore.rows = rows.get(place)
             if self._is_complete(restore):
                 self._note_position(restore, done=True)
@@ -210,9 +232,14 @@ class Restorer(Generic[T]):
     def _plan(self, place: Place, task: T, store: str, begin: int, end: int) -> StoreRestore[T]:
         now = self._clock.wall_ms()
         position = task.state.position(store)
+        unfinished = task.state.unfinished(store)
         # At 0, parts of a restore that was cut off may be there, of a log that has been truncated since.
         if position is not None and position.offset > 0:
             why = self._unfit(position, task, place, begin, end, now)
+            if unfinished is not None and unfinished.offset <= position.offset:
+                unfinished = None  # written since by another attempt
+            if why is None and unfinished is not None:
+                why = self._unfit(unfinished, task, place, begin, end, now)
             if why is None:
                 return StoreRestore(
                     task,
@@ -223,6 +250,8 @@ class Restorer(Generic[T]):
                     end,
                     position.committed_at,
                     position.offset,
+                    checksum=position.checksum,
+                    unfinished=unfinished,
                 )
             _log.warning("store %s of task %s is rebuilt from the beginning of %s: %s", store, task.id, place[0], why)
         task.state.wipe(store)
@@ -267,41 +296,61 @@ class Restorer(Generic[T]):
         if not messages and timeout > 0:
             messages = self._consumer.consume(1, timeout)
         waiting = dict.fromkeys(restore.task for restore in self._restores.values())
+        anew: set[Place | None] = set()  # begun again: what was fetched of these before belongs to nothing any more
         for place, run in groupby(messages, key=_place):
-            self._take(place, list(run))
+            if place not in anew and self._take(place, list(run)):
+                anew.add(place)
+        self._begin_anew()
         for restore in list(self._restores.values()):
-            if self._is_complete(restore) or self._is_gone(restore):
+            if self._is_complete(restore):
                 self._end(restore)
+            elif self._is_gone(restore):
+                if restore.settled:
+                    self._end(restore)
+                else:
+                    self._rebuild(restore, "what the state was made from was compacted away")
         self._say_progress()
         busy = {restore.task for restore in self._restores.values()}
         return [task for task in waiting if task not in busy]
 
-    def _take(self, place: Place | None, messages: Sequence[Message]) -> None:
+    def _take(self, place: Place | None, messages: Sequence[Message]) -> bool:
+        """Take in messages of one partition; return whether the store begins anew instead."""
         restore = None if place is None else self._restores.get(place)
         records: list[ChangelogRecord] = []
+        last: Message | None = None
         for message in messages:
             error = message.error()
+            why = None
             if error is not None:
-                self._event(restore, message, error)
-            elif restore is not None and (offset := message.offset() or 0) >= restore.next:
-                if restore.rows is not None:
-                    if offset < restore.target and (record := restore.rows.record(message)) is not None:
-                        records.append(record)
-                    offset = min(offset, restore.target - 1)
-                elif (
-                    key := message.key()
-                ) is not None:  # a record without a key is nobody's change: somebody else wrote it
-                    records.append(ChangelogRecord(key, message.value(), message.timestamp()[1]))
-                restore.proven = True
-                restore.next = offset + 1
-                restore.epoch = message.leader_epoch()
+                why = self._event(restore, message, error)
+            elif restore is not None:
+                offset = message.offset() or 0
+                if not restore.settled:
+                    why = _contradiction(restore, message, offset)
+                if why is None and offset >= restore.next:
+                    if restore.rows is not None:
+                        if offset < restore.target and (record := restore.rows.record(message)) is not None:
+                            records.append(record)
+                        offset = min(offset, restore.target - 1)
+                    elif (key := message.key()) is not None:  # one without a key is nobody's change: others wrote it
+                        records.append(ChangelogRecord(key, message.value(), message.timestamp()[1]))
+                    restore.proven = True
+                    restore.next = offset + 1
+                    restore.epoch = message.leader_epoch()
+                    last = message
+            if why is not None and restore is not None:
+                self._rebuild(restore, why)
+                return True
+        if restore is not None and last is not None and last.offset() == restore.next - 1:
+            restore.checksum = None if restore.rows is not None else _checksum(last)
         if restore is None or not records:
-            return
+            return False
         restore.quiet_since = None
         restore.at_end = False
         restore.total += len(records)
         restore.task.state.restore(restore.store, records, self._position(restore, done=False))
         self._took(restore, len(records))
+        return False
 
     def _took(self, restore: StoreRestore[T], records: int) -> None:
         self._sensor.on_restored(str(restore.task.id), restore.store, records)
@@ -312,38 +361,55 @@ class Restorer(Generic[T]):
     def _is_complete(self, restore: StoreRestore[T]) -> bool:
         return restore.reached
 
-    def _event(self, restore: StoreRestore[T] | None, message: Message, error: KafkaError) -> None:
+    def _event(self, restore: StoreRestore[T] | None, message: Message, error: KafkaError) -> str | None:
+        """Return why the store has to begin anew, or None."""
         if error.code() == KafkaError._PARTITION_EOF:
             if restore is not None:
                 at = message.offset() or 0
-                restore.next = max(restore.next, at if restore.rows is None else min(at, restore.target))
-                restore.at_end = True
-                restore.proven = True
+                return _at_end(restore, at if restore.rows is None else min(at, restore.target))
         elif error.code() in _REBUILD:
-            if restore is not None:
-                self._rebuild(restore, error)
+            return error.str()
         elif is_busy(error) or (restore is None and not error.fatal() and error.code() != KafkaError._FATAL):
             # what concerns no partition is about a broker, or about one that has been given up since
             _log.info("restoring waits: %s: %s", error.name(), error.str())
         else:
             where = "" if restore is None else f" of store {restore.store}, task {restore.task.id}"
             raise StateStoreError(f"the changelog{where} cannot be read: {error.name()}: {error.str()}")
+        return None
 
-    def _rebuild(self, restore: StoreRestore[T], error: KafkaError) -> None:
+    def _rebuild(self, restore: StoreRestore[T], why: str) -> None:
         _log.warning(
             "store %s of task %s is rebuilt from the beginning of %s: %s",
-            restore.store, restore.task.id, restore.place[0], error.str(),
+            restore.store, restore.task.id, restore.place[0], why,
         )  # fmt: skip
         restore.task.state.wipe(restore.store)
         self._consumer.incremental_unassign([TopicPartition(*restore.place)])
-        restore.next = self._admin.offsets([restore.place], end=False)[restore.place]
-        restore.target = self._admin.offsets([restore.place], end=True)[restore.place]
-        if restore.rows is not None:
-            restore.target = min(restore.target, restore.rows.task.resume[restore.place].offset)
+        restore.begun = False
         restore.epoch = None
+        restore.checksum = None
+        restore.unfinished = None
         restore.proven = True
-        restore.based_at = self._clock.wall_ms()
-        self._consumer.incremental_assign([_start(restore)])
+        restore.at_end = False
+        restore.quiet_since = None
+
+    def _begin_anew(self) -> None:
+        """Place the stores that were emptied; the log may be busy: then it is asked again with the next step."""
+        places = {place: restore for place, restore in self._restores.items() if not restore.begun}
+        if not places:
+            return
+        try:
+            ends = self._admin.ends_now(places)
+            begins = self._admin.offsets_now(places, end=False)
+        except LogBusyError as error:
+            _log.info("restoring waits: %s", error)
+            return
+        for place, restore in places.items():
+            restore.next, (restore.target, _) = begins[place], ends[place]
+            if restore.rows is not None:
+                restore.target = min(restore.target, restore.rows.task.resume[place].offset)
+            restore.based_at = self._clock.wall_ms()
+            restore.begun = True
+            self._consumer.incremental_assign([_start(restore)])
 
     def _is_gone(self, restore: StoreRestore[T]) -> bool:
         """Tell whether the rest up to the target no longer exists.
@@ -380,7 +446,8 @@ class Restorer(Generic[T]):
 
     def _position(self, restore: StoreRestore[T], *, done: bool) -> Position:
         at = self._clock.wall_ms() if done else restore.based_at
-        return Position(restore.next, restore.epoch, restore.task.topic_ids.get(restore.place[0]), at)
+        topic_id = restore.task.topic_ids.get(restore.place[0])
+        return Position(restore.next, restore.epoch, topic_id, at, restore.checksum)
 
     def _note_position(self, restore: StoreRestore[T], *, done: bool) -> None:
         restore.task.state.restore(restore.store, (), self._position(restore, done=done))
@@ -407,6 +474,8 @@ class Restorer(Generic[T]):
 
     def _drop(self, restore: StoreRestore[T]) -> None:
         del self._restores[restore.place]
+        if not restore.begun:
+            return
         self._consumer.incremental_unassign([TopicPartition(*restore.place)])
 
     def _say_progress(self) -> None:
@@ -421,7 +490,48 @@ class Restorer(Generic[T]):
         self._consumer.close()
 
 
+def _at_end(restore: StoreRestore[Any], offset: int) -> str | None:
+    """Take note of a partition's end; return why the store has to begin anew, or None."""
+    restore.at_end = True
+    if restore.looks_back:  # before the position, what it was made from is decided but not marked yet
+        return _GONE if offset >= restore.next else None
+    if restore.unfinished is not None and offset >= restore.unfinished.offset:
+        return _GONE
+    if offset > restore.next:
+        restore.next, restore.checksum = offset, None
+    restore.proven = True
+    return None
+
+
+def _contradiction(restore: StoreRestore[Any], message: Message, offset: int) -> str | None:
+    """Let a record prove the log; return why it does not, or None."""
+    if restore.looks_back and offset >= restore.next - 1:
+        if offset >= restore.next:
+            return _GONE
+        if _checksum(message) != restore.checksum:
+            return f"offset {offset} has another record than the state was made from: the topic was truncated"
+        restore.proven = True
+        restore.epoch = message.leader_epoch()
+    unfinished = restore.unfinished
+    if unfinished is not None and offset >= unfinished.offset - 1:
+        if unfinished.leader_epoch is not None and message.leader_epoch() == unfinished.leader_epoch:
+            restore.unfinished = None  # what an epoch has at and behind an offset has one past
+        elif offset >= unfinished.offset:
+            return _GONE
+        elif _checksum(message) != unfinished.checksum:
+            return f"a write was cut off, and the topic was truncated since, before {unfinished.offset}"
+        else:
+            restore.unfinished = None
+    return None
+
+
+def _checksum(message: Message) -> int:
+    return record_checksum(message.key(), message.value(), message.timestamp()[1])
+
+
 def _start(restore: StoreRestore[Any]) -> TopicPartition:
+    if restore.looks_back:
+        return TopicPartition(*restore.place, restore.next - 1)
     if restore.epoch is None or restore.epoch < 0:
         return TopicPartition(*restore.place, restore.next)
     return TopicPartition(*restore.place, restore.next, leader_epoch=restore.epoch)

@@ -11,7 +11,7 @@ from streamlet.state.own import BytesStore, BytesStoreFactory
 from streamlet.state.session import SessionStore
 from streamlet.state.stores import Stores
 from streamlet.state.task_state import TaskState
-from streamlet.state.values import ChangelogRecord, Position, ValueAndTimestamp
+from streamlet.state.values import ChangelogRecord, Position, ValueAndTimestamp, record_checksum
 from streamlet.state.versioned import NOT_PUT, VALID_TO_UNDEFINED, VersionedKeyValueStore, VersionedRecord
 from streamlet.state.window import TimestampedWindowStore, WindowStore
 
@@ -40,4 +40,5 @@ __all__ = [
     "VersionedKeyValueStore",
     "VersionedRecord",
     "WindowStore",
+    "record_checksum",
 ]

@@ -64,10 +64,17 @@ class Database(ABC):
         """Return an entry of the metadata, or None."""
 
     @abstractmethod
-    def write(self, changes: Sequence[Changes], metadata: Mapping[bytes, bytes | None]) -> None:
+    def write(
+        self,
+        changes: Sequence[Changes],
+        metadata: Mapping[bytes, bytes | None],
+        unfinished: Mapping[bytes, bytes] | None = None,
+    ) -> None:
         """Apply changes, in batches if they are many; the metadata goes with the last one (None deletes).
 
-        Each batch is atomic. After a crash an initial part of the changes may be there, without the metadata.
+        Each batch is atomic. If there are several, the first one also writes `unfinished`, which is metadata too, and
+        the last one deletes it: after a crash in between, an initial part of the changes is there and `unfinished`
+        says so.
         """
 
     @abstractmethod

@@ -31,8 +31,13 @@ class MemoryDatabase(Database):
         """Return an entry of the metadata, or None."""
         return self._metadata.get(key)
 
-    def write(self, changes: Sequence[Changes], metadata: Mapping[bytes, bytes | None]) -> None:
-        """Apply changes and metadata."""
+    def write(
+        self,
+        changes: Sequence[Changes],
+        metadata: Mapping[bytes, bytes | None],
+        unfinished: Mapping[bytes, bytes] | None = None,
+    ) -> None:
+        """Apply changes and metadata; as nothing of it outlives the process, there is no half of it either."""
         for change in changes:
             self._families[change.family].apply(change)
         for key, value in metadata.items():

@@ -21,12 +21,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_POSITION_VERSION = 1
+_POSITION_VERSION = 2
 
 
 def position_key(store: str) -> bytes:
     """Return the metadata key of a store's position."""
     return b"position:" + store.encode()
+
+
+def unfinished_key(store: str) -> bytes:
+    """Return the metadata key of how far a write of several batches is to bring a store; there while it goes on."""
+    return b"unfinished:" + store.encode()
 
 
 def dump_position(position: Position) -> bytes:
@@ -114,5 +119,6 @@ class StoreMetadata:
                 f"or delete the directory and with it the data"
             )
         _log.warning("store %r in %s is %s; it is rebuilt from its changelog as %s", self.store, directory, was, wanted)
-        database.write([], {position_key(self.store): None, time_key(self.store): None})
+        gone = (position_key(self.store), unfinished_key(self.store), time_key(self.store))
+        database.write([], dict.fromkeys(gone))
         database.clear(self.store)

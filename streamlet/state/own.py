@@ -125,8 +125,14 @@ class OwnDatabase(Database):
         """Return an entry of the metadata, which lives as long as the task."""
         return self._metadata.get(key)
 
-    def write(self, changes: Sequence[Changes], metadata: Mapping[bytes, bytes | None]) -> None:
-        """Apply changes, then the metadata."""
+    def write(
+        self,
+        changes: Sequence[Changes],
+        metadata: Mapping[bytes, bytes | None],
+        unfinished: Mapping[bytes, bytes] | None = None,
+    ) -> None:
+        """Apply changes, then the metadata. A mark of what is `unfinished` would end with the process, as the position
+        does: such a store is restored in full."""
         put = self._backend.store.put
         with self._backend.lock, _told(self._backend.name, "put"):
             for change in changes:

@@ -116,13 +116,22 @@ class RocksDatabase(Database):
         value: bytes | None = self._open().get(key)
         return value
 
-    def write(self, changes: Sequence[Changes], metadata: Mapping[bytes, bytes | None]) -> None:
+    def write(
+        self,
+        changes: Sequence[Changes],
+        metadata: Mapping[bytes, bytes | None],
+        unfinished: Mapping[bytes, bytes] | None = None,
+    ) -> None:
         """Apply changes in batches of at most `BATCH` entries and about a megabyte; the last one carries the metadata.
+
+        If there are several, the first one carries `unfinished`, and the last one deletes it.
 
         Raises:
             StateStoreError: If RocksDB cannot write, for example because the disk is full.
         """
         db = self._open()
+        marks: Mapping[bytes, bytes] = unfinished or {}
+        several = False
         try:
             batch, room = WriteBatch(raw_mode=True), _BATCH_BYTES
             for change in changes:
@@ -135,10 +144,17 @@ class RocksDatabase(Database):
                         batch.put(key, value, handle)
                         room -= _ENTRY_BYTES + len(value)
                     if room < 0:
+                        if not several:
+                            several = True
+                            for mark, what in marks.items():
+                                batch.put(mark, what)
                         db.write(batch)
                         batch, room = WriteBatch(raw_mode=True), _BATCH_BYTES
                 for low, high in change.dropped:
                     batch.delete_range(low, high, handle)
+            if several:
+                for mark in marks:
+                    batch.delete(mark)
             for key, value in metadata.items():
                 if value is None:
                     batch.delete(key)

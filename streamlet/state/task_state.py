@@ -13,7 +13,7 @@ from streamlet.state.builder import StoreBuilder
 from streamlet.state.expiry import observed_time
 from streamlet.state.in_memory import MemoryDatabase
 from streamlet.state.memory import StateMemory
-from streamlet.state.metadata import StoreMetadata, dump_position, load_position, position_key
+from streamlet.state.metadata import StoreMetadata, dump_position, load_position, position_key, unfinished_key
 from streamlet.state.own import OwnDatabase
 from streamlet.state.values import ChangelogRecord, Position
 
@@ -23,7 +23,8 @@ class TaskState:
 
     Used from one thread, except `read_only`. The order of a commit is: `changes` (to be produced to the changelogs),
     then the log commits, then `commit`. So the database is never ahead of the log, and its positions say how far it is:
-    after a crash at any point, restoring goes on from there.
+    after a crash at any point, restoring goes on from there. A crash between the batches of a large write leaves a part
+    of what lies beyond the position; `unfinished` tells how far it may reach.
 
     Attributes:
         directory: Where the data is; None if everything is in memory.
@@ -158,15 +159,16 @@ class TaskState:
         for database, names in self._by_database().items():
             changes: list[Changes] = []
             metadata: dict[bytes, bytes | None] = {}
+            marks: dict[bytes, bytes] = {}
             for name in names:
                 if self._buffers[name].changed:
                     change, remembered = self._buffers[name].changes()
                     changes.append(change)
                     metadata.update(remembered)
                 if name in positions:
-                    metadata[position_key(name)] = dump_position(positions[name])
+                    metadata[position_key(name)] = marks[unfinished_key(name)] = dump_position(positions[name])
             if changes or metadata:
-                database.write(changes, metadata)
+                database.write(changes, metadata, marks)
         for buffer in self._buffers.values():
             buffer.committed()
 
@@ -190,7 +192,20 @@ class TaskState:
     def position(self, store: str) -> Position | None:
         """Return how much of its changelog a store has taken in; None if nothing, or nothing is known."""
         self._check(store)
-        data = self._databases[store].metadata(position_key(store))
+        database = self._databases[store]
+        data, mark = database.metadata(position_key(store)), database.metadata(unfinished_key(store))
+        if data is None or (mark is not None and load_position(mark) is None):  # a later version's write was cut off
+            return None
+        return load_position(data)
+
+    def unfinished(self, store: str) -> Position | None:
+        """Return how far a write was to bring a store that was cut off between its batches; None if there was none.
+
+        Something of what the changelog has from `position` to there is in the store: it is right again when it was
+        restored to there, or beyond, from the same changelog.
+        """
+        self._check(store)
+        data = self._databases[store].metadata(unfinished_key(store))
         return None if data is None else load_position(data)
 
     def restore(self, store: str, records: Sequence[ChangelogRecord], position: Position) -> None:
@@ -204,16 +219,24 @@ class TaskState:
         if buffer.changed:
             raise StateStoreError(f"store {store!r} has uncommitted changes: commit or roll back before restoring")
         changes, remembered = buffer.restored(records)
-        self._databases[store].write([changes], {**remembered, position_key(store): dump_position(position)})
+        data, mark = dump_position(position), unfinished_key(store)
+        metadata: dict[bytes, bytes | None] = {**remembered, position_key(store): data}
+        marks = {mark: data}
+        unfinished = self.unfinished(store)
+        if unfinished is not None:
+            if unfinished.offset > position.offset:
+                marks = {}  # the mark that is there reaches further
+            else:
+                metadata[mark] = None
+        self._databases[store].write([changes], metadata, marks)
         buffer.restored_committed()
 
     def wipe(self, store: str) -> None:
         """Delete all data of a store, and its position, so that it is restored from the beginning."""
         self._check(store)
         database = self._databases[store]
-        database.write(
-            [], {position_key(store): None}
-        )  # first: a crash in between must not leave a position without its data
+        # First: a crash in between must not leave a position without its data.
+        database.write([], {position_key(store): None, unfinished_key(store): None})
         database.clear(store)
         self._buffers[store].reset()
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Generic, NamedTuple, TypeVar
+from zlib import crc32
 
 from attrs import frozen
 
 V = TypeVar("V")
+
+_LENGTHS = Struct(">qqq")
 
 
 class ValueAndTimestamp(NamedTuple, Generic[V]):
@@ -38,9 +42,20 @@ class Position:
         topic_id: Identity of the topic, to detect that it was deleted and made again.
         committed_at: Wall clock of the commit (ms): state older than the topic's ``delete.retention.ms`` cannot be
             continued.
+        checksum: Of the record before `offset`. A producer is not told the epoch of what it has written: then this
+            tells the log from one that was truncated and has grown again.
     """
 
     offset: int
     leader_epoch: int | None
     topic_id: str | None
     committed_at: int
+    checksum: int | None = None
+
+
+def record_checksum(key: bytes | None, value: bytes | None, timestamp: int) -> int:
+    """Return what tells a changelog record from another one that may lie at its offset."""
+    key_length = -1 if key is None else len(key)
+    value_length = -1 if value is None else len(value)
+    head = crc32(_LENGTHS.pack(timestamp, key_length, value_length))
+    return crc32(value or b"", crc32(key or b"", head))

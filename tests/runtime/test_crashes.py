@@ -36,7 +36,7 @@ def spawn(
     order = {
         "config": config,
         "prefix": log.prefix,
-        "point": None if point is None else point.name,
+        "point": point,
         "nth": nth,
         "repartition": repartition,
         "program": program,
@@ -91,6 +91,9 @@ def test_killed_in_a_commit(log: LogUnderTest, guarantee: str, point: FaultPoint
             log.read("counts", lambda found: all(last_counts(found).get(k, 0) >= v for k, v in wanted.items()))
     # What the two commits before wrote to the stores need not be restored: one commit changes each key once at most.
     assert sensor.restored <= 50, starts.begun
+    assert any(start for start, _ in starts.begun)
+    if guarantee == "exactly_once_v2" and point in (FaultPoint.AFTER_CHANGELOGS, FaultPoint.BEFORE_COMMIT):
+        assert sensor.restored == 0  # the transaction was aborted
     if point is FaultPoint.AFTER_STORES:
         assert sensor.restored == 0
     if point is FaultPoint.AFTER_COMMIT:

@@ -97,6 +97,36 @@ def test_a_changelog_truncated_and_grown_to_the_same_end_is_read_anew() -> None:
         world.verify_stores("after truncation")
 
 
+@pytest.mark.parametrize("grows", [False, True])
+@pytest.mark.parametrize("exactly_once", [True, False])
+def test_a_write_was_cut_off_between_batches_and_its_changelog_truncated(exactly_once: bool, grows: bool) -> None:
+    """The first batch is in the store, the log has lost its records: they must not stay there."""
+    with calm_world(exactly_once=exactly_once, machines=1) as world:
+        (machine,) = world.machines
+        cuts = [False]
+        machine.cut = lambda entries: 1 if cuts[0] else None  # type: ignore[method-assign]
+        machine.start()
+        world.write(40)
+        world.settle()
+        cuts[0] = True
+        world.write(40)
+        while machine.thread is not None:
+            machine.step()
+        cuts[0] = False
+        for store in oracle.STORES:
+            topic = f"{APPLICATION}-{store}-changelog"
+            for number in range(PARTITIONS):
+                partition = world.log.broker.log.partition(topic, number)
+                assert partition is not None
+                end = partition.end
+                world.faults.truncate(topic, number, max(end - 4, 0))
+                if grows:
+                    world.grow(topic, number, end + 1)
+        machine.start()
+        world.settle()
+        world.verify_stores("after truncation")
+
+
 def test_a_broker_that_cannot_be_resolved_does_not_end_a_restore() -> None:
     with calm_world(exactly_once=True, machines=1) as world:
         (machine,) = world.machines

@@ -208,8 +208,12 @@ class Instance(Hooks, Sensor):
         self.dead = True
         raise Crash
 
-    def cut(self) -> bool:
-        return self.world.happens(self.world.rates.crash * 20)
+    def cut(self, entries: int) -> int | None:
+        """How many of the entries of a write are on the disk when the machine dies within it; None: it does not."""
+        if not self.world.happens(self.world.rates.crash * 20):
+            return None
+        self.world.note("write cut off")
+        return self.world.random.randint(1, entries)
 
     # --- for its clients
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from streamlet.serdes import FunctionSerde, Serde, bytes_, string
 from streamlet.state import ChangelogRecord, Position, StateMemory, StoreBuilder, TaskState
+from streamlet.state.backend import Changes, Database
 
 RECORDINGS = Path(__file__).parents[2].parent / "shared" / "kafka_streams"
 
@@ -79,6 +82,16 @@ class Harness:
         self.state.commit({name: position(len(log)) for name, log in self.logs.items()})
         return changes
 
+    def crash_within_a_write(self, written: int) -> None:
+        """The log commits, and the process dies between two batches, after so many entries. Restores."""
+        for name, records in self.state.changes():
+            self.logs[name].extend(records)
+        with suppress(_DiedError), ExitStack() as stack:
+            for database in set(self.state._databases.values()):
+                stack.enter_context(mock.patch.object(database, "write", _broken_off(database, written)))
+            self.state.commit({name: position(len(log)) for name, log in self.logs.items()})
+        self.crash()
+
     def crash(self) -> None:
         """Drop everything uncommitted and open the state again, restoring what the log has more."""
         self.state.close()
@@ -94,6 +107,30 @@ class Harness:
 
     def close(self) -> None:
         self.state.close()
+
+
+class _DiedError(Exception):
+    """The process is gone."""
+
+
+def _broken_off(database: Database, written: int) -> Callable[..., None]:
+    """Return a write that ends after so many entries, at least one, which were a first batch."""
+    write = database.write
+
+    def part(
+        changes: Sequence[Changes],
+        metadata: Mapping[bytes, bytes | None],
+        unfinished: Mapping[bytes, bytes] | None = None,
+    ) -> None:
+        entries = [(change.family, entry) for change in changes for entry in change.entries]
+        if not entries:
+            write(changes, metadata)
+            return
+        first = entries[: max(1, min(written, len(entries) - 1))]
+        write([Changes(family, [entry]) for family, entry in first], unfinished or {})
+        raise _DiedError
+
+    return part
 
 
 def recorded(file: str) -> Any:

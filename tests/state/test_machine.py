@@ -120,6 +120,12 @@ class StoreMachine(RuleBasedStateMachine):
         self.committed = {name: dict(model) for name, model in self.now.items()}
         self.harness.crash()
 
+    @rule(written=st.integers(1, 9))
+    def crash_between_batches(self, written: int) -> None:
+        """The log has committed, and the process dies when a part is in RocksDB."""
+        self.committed = {name: dict(model) for name, model in self.now.items()}
+        self.harness.crash_within_a_write(written)
+
     @rule(name=st.sampled_from(["objects", "bytes"]))
     def wipe_and_restore(self, name: str) -> None:
         self.rollback()

@@ -79,6 +79,11 @@ class SegmentedMachine(RuleBasedStateMachine):
         self.mark()
         self.harness.crash()
 
+    @rule(written=st.integers(1, 9))
+    def crash_between_batches(self, written: int) -> None:
+        self.mark()
+        self.harness.crash_within_a_write(written)
+
     @rule()
     def wipe_and_restore(self) -> None:
         self.rollback()

@@ -15,7 +15,8 @@ from streamlet.config import StreamsConfig
 from streamlet.errors import StateMismatchError, StateStoreError, TopologyError
 from streamlet.serdes import FunctionSerde
 from streamlet.state import ChangelogRecord, StateMemory, StoreBuilder, Stores, TaskState, ValueAndTimestamp
-from streamlet.state.rocksdb import RocksDatabase
+from streamlet.state.metadata import dump_position, unfinished_key
+from streamlet.state.rocksdb import BATCH, RocksDatabase
 from streamlet.state.size_sample import SizeSample
 from tests.state.support import Harness, position, recorded
 
@@ -116,7 +117,7 @@ def test_a_position_of_another_version_means_restoring_anew(tmp_path: Path) -> N
     harness.store().put("a", 1)
     harness.commit()
     harness.close()
-    rewrite_metadata(tmp_path, b"position:s", version=2, anything="else")
+    rewrite_metadata(tmp_path, b"position:s", version=99, anything="else")
     harness.state = harness.opened()
     assert harness.state.position("s") is None
     harness.close()
@@ -176,9 +177,46 @@ def test_a_commit_that_breaks_off_between_batches_is_repaired_by_restoring(
     harness.state.close()
     harness.state = harness.opened()
     assert harness.state.position("s") == position(100)
+    assert harness.state.unfinished("s") == (position(len(harness.logs["s"])) if written else None)
     assert len(batches) == written
     harness.restore()
     assert dict(harness.store().all()) == expected
+    assert harness.state.unfinished("s") is None
+    harness.close()
+
+
+def test_the_mark_of_a_large_write_stays_until_a_restore_has_come_as_far(tmp_path: Path) -> None:
+    harness = Harness([PLAIN], tmp_path)
+    harness.store().put("a", 1)
+    harness.commit()
+    data = dump_position(position(30))
+    harness.state._databases["s"].write([], {unfinished_key("s"): data})
+    record = ChangelogRecord(b"a", serdes.int64.serialize(2), 0)
+    many = [ChangelogRecord(b"%d" % number, serdes.int64.serialize(2), 0) for number in range(BATCH + 1)]
+    for records, offset in (([record], 10), (many, 20)):
+        harness.state.restore("s", records, position(offset))
+        assert harness.state.unfinished("s") == position(30)
+        assert harness.state.position("s") == position(offset)
+    harness.state.restore("s", [record], position(30))
+    assert harness.state.unfinished("s") is None
+    harness.state._databases["s"].write([], {unfinished_key("s"): data})
+    harness.state.restore("s", many, position(40))
+    assert harness.state.unfinished("s") is None
+    harness.state._databases["s"].write([], {unfinished_key("s"): data})
+    harness.state.wipe("s")
+    assert harness.state.unfinished("s") is None
+    assert harness.state.position("s") is None
+    harness.close()
+
+
+def test_a_mark_that_cannot_be_read_means_restoring_anew(tmp_path: Path) -> None:
+    harness = Harness([PLAIN], tmp_path)
+    harness.store().put("a", 1)
+    harness.commit()
+    harness.close()
+    rewrite_metadata(tmp_path, b"unfinished:s", version=99, anything="else")
+    harness.state = harness.opened()
+    assert harness.state.position("s") is None
     harness.close()
 
 

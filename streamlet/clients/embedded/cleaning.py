@@ -74,6 +74,7 @@ class _Row:
     newest: int
     cleaned: int
     state: int
+    epoch: int
 
 
 def compact(log: Log, topic: Topic, partition: Partition, now: int, *, force: bool = False) -> None:
@@ -82,7 +83,7 @@ def compact(log: Log, topic: Topic, partition: Partition, now: int, *, force: bo
     stable = partition.stable
     with log.lock:
         found = log.query(
-            'SELECT seq, base, "end", bytes, newest, cleaned, state FROM batches '
+            'SELECT seq, base, "end", bytes, newest, cleaned, state, epoch FROM batches '
             'WHERE topic = ? AND partition = ? ORDER BY "end"',
             (topic.id, partition.number),
         )
@@ -113,11 +114,12 @@ def _last_offsets(log: Log, partition: Partition, rows: list[_Row]) -> dict[byte
 
 
 def _runs(rows: list[_Row]) -> list[list[_Row]]:
-    """Neighbouring batches that may become one."""
+    """Neighbouring batches that may become one: they have one epoch."""
     runs: list[list[_Row]] = []
     size = 0
     for row in rows:
-        if runs and size + row.bytes <= MERGED_BYTES and row.end - runs[-1][0].base < 2**31:
+        fits = size + row.bytes <= MERGED_BYTES and runs and row.end - runs[-1][0].base < 2**31
+        if fits and row.epoch == runs[-1][0].epoch:
             runs[-1].append(row)
             size += row.bytes
         else:

@@ -164,8 +164,11 @@ class Consumer:
             if (p.topic, p.partition) not in self._fetches:
                 text = f"{p.topic} [{p.partition}] can't be removed: it is not in the current assignment"
                 raise _error(KafkaError._INVALID_ARG, text)
-        for p in partitions:
-            del self._fetches[p.topic, p.partition]
+        gone = {(p.topic, p.partition) for p in partitions}
+        for place in gone:
+            del self._fetches[place]
+        # What waits to be handed out would otherwise be taken for news of the next assignment of the partition.
+        self._events[:] = [event for event in self._events if (event.topic(), event.partition()) not in gone]
         self._reorder()
 
     def assignment(self) -> list[TopicPartition]:

@@ -77,6 +77,8 @@ class Faults:
             connection.execute(
                 "UPDATE partitions SET epoch = epoch + 1, floor = ? WHERE topic = ? AND partition = ?", (offset, *where)
             )
+            # Epochs that began in what is lost are forgotten: an earlier one ends here now (KIP-101).
+            connection.execute("DELETE FROM epochs WHERE topic = ? AND partition = ? AND start >= ?", (*where, offset))
             connection.execute("INSERT INTO epochs VALUES (?, ?, ?, ?)", (*where, found.epoch + 1, offset))
             self._log.bump(connection)
 

@@ -74,7 +74,7 @@ class Message:
         return self._stamp, self._timestamp
 
     def leader_epoch(self) -> int | None:
-        """The epoch under which the record was appended; 0 unless a test truncated the partition."""
+        """The epoch under which the record was appended, 0 unless a test truncated the partition; None in reports."""
         return self._epoch
 
     def latency(self) -> float | None:

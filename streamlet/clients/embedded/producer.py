@@ -253,9 +253,9 @@ class Producer:
         if self._only_errors:
             return
         for (partition, queued), (_, records), base in zip(writes, appended, bases):
-            topic, number, stamp, epoch = partition.topic.name, partition.number, partition.topic.stamp, partition.epoch
-            reports: list[Report] = [
-                (callback, None, Message(topic, number, base + at, key, value, time, headers, stamp, epoch))
+            topic, number, stamp = partition.topic.name, partition.number, partition.topic.stamp
+            reports: list[Report] = [  # without an epoch, as librdkafka's
+                (callback, None, Message(topic, number, base + at, key, value, time, headers, stamp, None))
                 for at, ((_, key, value, _, headers, callback), time) in enumerate(zip(queued, records.timestamps))
                 if callback is not None
             ]
