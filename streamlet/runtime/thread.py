@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -484,7 +484,9 @@ class StreamThread:
     def _lose(self, indices: Sequence[int]) -> None:
         """After partitions went without warning: nothing of their tasks may be committed."""
         self._to(ThreadState.PARTITIONS_REVOKED)
-        self._set.close(self._set.of(indices))
+        lost = self._set.of(indices)
+        self._note_refused(lost)
+        self._set.close(lost)
         raise LogRefusalError("the group has given this member's tasks away", Remedy.ABORT)
 
     # --- work -------------------------------------------------------------------------------------------------------
@@ -568,8 +570,10 @@ class StreamThread:
         refresh = now - self._refreshed_at > _REFRESH_SECONDS
         tasks = [task for task in self._set.running if task.uncommitted or task.pinned]
         if not tasks and not refresh:
-            if self._failing_since is not None and self._has_caught_up():
+            if (self._failing_since is not None or self._too_slow_since is not None) and self._has_caught_up():
                 self._failing_since = None
+                if self._set.all:  # without any, it has only just been thrown out
+                    self._too_slow_since = None
             return
         if refresh:
             self._commit(self._set.running, refresh=True)
@@ -607,8 +611,15 @@ class StreamThread:
             self._refreshed_at = ended
         self._failing_since = None
         self._too_slow_since = None
+        self._refused_up_to = {}
         self._app.sensor.on_commit(self.name, len(tasks), ended - began)
         self._purge.after_commit(tasks)
+
+    def _note_refused(self, tasks: Iterable[ActiveTask]) -> None:
+        """Remember how far tasks were, as they will have to do it again."""
+        for task in tasks:
+            if task.running:
+                self._refused_up_to.update((place, at.offset) for place, at in task.task.consumed().items())
 
     def _has_caught_up(self) -> bool:
         """Whether nothing is left to be done again of what was refused: it is committed, or with somebody else."""
@@ -628,14 +639,12 @@ class StreamThread:
         now = self._app.clock.monotonic()
         if self._failing_since is None:
             self._failing_since = now
-            self._refused_up_to = {}
             self._next_backoff = _FIRST_BACKOFF_SECONDS
         elif now - self._failing_since > self._app.task_timeout or refused.remedy is Remedy.REPEAT:
             raise StreamsError(
                 f"{self.name} made no progress for {now - self._failing_since:.0f} s (task.timeout.ms): {refused}"
             ) from refused
-        for task in self._set.running:
-            self._refused_up_to.update((place, at.offset) for place, at in task.task.consumed().items())
+        self._note_refused(self._set.running)
         if not self._app.config.exactly_once and self._is_for_later(refused):
             self._clock.postpone(now + _LATER_SECONDS)
             return

@@ -203,3 +203,8 @@ def test_only_suppliers_make_materialized() -> None:
     wrong: Any = StoreBuilder
     with pytest.raises(TopologyError, match="takes a supplier that Stores makes"):
         Materialized.as_(wrong)
+
+
+def test_the_last_record_that_is_not_late_joins_a_session_that_is_just_not_forgotten() -> None:
+    rows: list[Row] = [("a", 0, 0), ("a", 0, 15), ("a", 0, 0)]
+    assert [count for _, count, _ in run(sessions(None), rows)] == [1, 1, 2]
