@@ -83,8 +83,6 @@ def _retention(name: str, options: Materialized[Any], windows: Windows, emit: Em
             least += 1  # as in Kafka Streams: a window is just there when it closes
         elif final:
             least *= 2  # results may wait for their interval without the store forgetting them
-        elif isinstance(windows, SessionWindows):
-            least += 1  # a record may join a session whose end is just that far behind
         return timedelta(milliseconds=least)
     given = milliseconds(options.retention)
     if given < least:

@@ -84,6 +84,7 @@ def of(supplier: StoreSupplier) -> Materialized[Any]:
     return Materialized.as_(supplier)
 
 
+SESSIONS = Materialized[Any]("own", retention=KEPT)
 VERSIONED = Materialized[Any]("v", history_retention=KEPT)
 PAIRS: dict[str, tuple[Any, Any]] = {
     "key-value, in memory": (counts(None), counts(of(Stores.in_memory_key_value_store("own")))),
@@ -97,9 +98,11 @@ PAIRS: dict[str, tuple[Any, Any]] = {
         window_counts(of(Stores.in_memory_window_store("own", retention=KEPT, window_size=SIZE))),
     ),
     "sessions, own": (
-        sessions(None), sessions(of(Stores.persistent_session_store("own", retention=KEPT).over(SortedMap))),
+        sessions(SESSIONS), sessions(of(Stores.persistent_session_store("own", retention=KEPT).over(SortedMap))),
     ),
-    "sessions, in memory": (sessions(None), sessions(of(Stores.in_memory_session_store("own", retention=KEPT)))),
+    "sessions, in memory": (
+        sessions(SESSIONS), sessions(of(Stores.in_memory_session_store("own", retention=KEPT))),
+    ),
     "versions, own": (
         versions(VERSIONED),
         versions(of(Stores.persistent_versioned_key_value_store("v", history_retention=KEPT).over(SortedMap))),
@@ -203,8 +206,3 @@ def test_only_suppliers_make_materialized() -> None:
     wrong: Any = StoreBuilder
     with pytest.raises(TopologyError, match="takes a supplier that Stores makes"):
         Materialized.as_(wrong)
-
-
-def test_the_last_record_that_is_not_late_joins_a_session_that_is_just_not_forgotten() -> None:
-    rows: list[Row] = [("a", 0, 0), ("a", 0, 15), ("a", 0, 0)]
-    assert [count for _, count, _ in run(sessions(None), rows)] == [1, 1, 2]

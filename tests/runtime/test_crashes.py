@@ -36,7 +36,7 @@ def spawn(
     order = {
         "config": config,
         "prefix": log.prefix,
-        "point": point,
+        "point": None if point is None else point.name,
         "nth": nth,
         "repartition": repartition,
         "program": program,

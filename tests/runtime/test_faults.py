@@ -178,6 +178,7 @@ def leaders(cluster: Cluster, log: LogUnderTest) -> dict[tuple[str, int], int]:
     }
 
 
+@pytest.mark.long
 def test_one_broker_of_three_is_lost_and_leaders_move(
     kafka_cluster_3: Cluster, three: LogUnderTest, instances: list[Instance]
 ) -> None:
@@ -217,6 +218,7 @@ def coordinator(cluster: Cluster, group: str) -> int:
         return -1
 
 
+@pytest.mark.long
 def test_the_coordinators_broker_is_restarted(
     kafka_cluster_3: Cluster, three: LogUnderTest, instances: list[Instance]
 ) -> None:
@@ -239,6 +241,7 @@ def test_the_coordinators_broker_is_restarted(
     check_all(instances, load)
 
 
+@pytest.mark.long
 def test_an_instance_is_cut_off(kafka_cluster_3: Cluster, three: LogUnderTest) -> None:
     """Nothing gets through between it and the brokers: the other one takes over, and shares again afterwards."""
     servers = kafka_cluster_3.servers("DETOUR")
@@ -268,6 +271,7 @@ def test_an_instance_is_cut_off(kafka_cluster_3: Cluster, three: LogUnderTest) -
                 instance.app.close()
 
 
+@pytest.mark.long
 def test_task_timeout_bounds_retries(kafka_cluster_3: Cluster, three: LogUnderTest) -> None:
     """Cut off for longer than task.timeout.ms: it ends and says so; the next start repeats what was not committed."""
     with Proxy(kafka_cluster_3.detours("DETOUR")) as proxy:
