@@ -137,15 +137,22 @@ class Admin:
         self._await_partitions({topic: partitions})
 
     def configs(self, topics: Iterable[str]) -> dict[str, dict[str, str]]:
-        """Return the configs of topics."""
+        """Return the configs of topics; repeat while brokers come and go."""
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
-        if not resources:
-            return {}
-        futures = self.client.describe_configs(resources, request_timeout=self._seconds)
+        return _patiently(lambda: self._configs_now(resources)) if resources else {}
+
+    def _configs_now(self, resources: list[ConfigResource]) -> dict[str, dict[str, str]]:
+        seconds = min(self._seconds, _ATTEMPT_SECONDS)
+        futures = self.client.describe_configs(resources, request_timeout=seconds)
         found: dict[str, dict[str, str]] = {}
-        for resource, future in futures.items():
-            entries = self._result(f"describe the configs of topic {resource.name}", future)
-            found[resource.name] = {name: entry.value for name, entry in entries.items()}
+        try:
+            for resource, future in futures.items():
+                entries = self._result(f"describe the configs of topic {resource.name}", future)
+                found[resource.name] = {name: entry.value for name, entry in entries.items()}
+        except LogBusyError:
+            with suppress(StreamsError):  # the client goes on waiting for a controller that is gone, until it asks anew
+                self.topics()
+            raise
         return found
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
