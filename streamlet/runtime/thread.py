@@ -458,6 +458,7 @@ class StreamThread:
         self.task_ids = tuple(task.id for task in self._set.all)
         if complete:
             self._seen_changes = changes
+            self._held_since = None  # it is a member: the next time its id is held is another matter
             if self._set.ready:
                 self._to(ThreadState.RUNNING)
 
