@@ -41,6 +41,7 @@ _METADATA_SECONDS = 5.0
 _FIRST_BACKOFF_SECONDS = 0.02
 _LONGEST_BACKOFF_SECONDS = 1.0
 _JOIN_AGAIN_SECONDS = 1.0
+_ALMOST = 0.9  # the client measures the time between two polls itself
 # Offsets of topics that the group is not subscribed to expire (KIP-211), and the age of local state decides whether its
 # changelog can be continued: both are refreshed while there is nothing to do.
 _REFRESH_SECONDS = 3_600.0
@@ -79,7 +80,9 @@ class StreamThread:
         self._drained = False
         self._failing_since: float | None = None
         self._held_since: float | None = None
-        self._too_slow_since: float | None = None
+        self._polled_at: float | None = None
+        self._longest_away = 0.0
+        self._too_slow_for: float | None = None
         self._refused_up_to: dict[Place, int] = {}
         self._backoff = 0.0
         self._paused = False
@@ -273,6 +276,8 @@ class StreamThread:
             self._remedy(LogRefusalError(str(error), Remedy.CAREFUL))
 
     def _poll(self) -> None:
+        if self._polled_at is not None:
+            self._longest_away = max(self._longest_away, self._app.clock.monotonic() - self._polled_at)
         messages: Sequence[Message] = self._consumer.consume(BATCH, 0)
         if not messages:
             wait = self._patience()
@@ -281,6 +286,7 @@ class StreamThread:
                 self._set.wake.clear()
             elif wait > 0:
                 messages = self._consumer.consume(1, wait)
+        self._polled_at = self._app.clock.monotonic()
         self._idle = not messages
         if messages:
             self._dispatch(messages)
@@ -384,18 +390,24 @@ class StreamThread:
         """The group has thrown this member out, and what it did since the last commit is done again.
 
         Raises:
-            StreamsError: That goes on for ``task.timeout.ms``, without a commit in between.
+            StreamsError: Again, without a commit in between, and such attempts have taken more than
+                ``task.timeout.ms`` together. Neither the time between them counts, as an idle application makes none,
+                nor being thrown out for another reason.
         """
-        now = self._app.clock.monotonic()
         limit = settings.max_poll_interval(self._app.config)
         advice = "raise consumer.max.poll.interval.ms, or do less with a record"
-        if self._too_slow_since is None:
-            self._too_slow_since = now
-        elif now - self._too_slow_since > self._app.task_timeout:
-            raise StreamsError(
-                f"{self.name}: user code takes longer than max.poll.interval.ms ({limit:g} s) each time, and nothing "
-                f"was committed for {now - self._too_slow_since:.0f} s (task.timeout.ms): {advice}"
-            )
+        away, self._longest_away = self._longest_away, 0.0
+        if away < limit * _ALMOST:
+            pass  # it was not slow: the group had another reason
+        elif self._too_slow_for is None:
+            self._too_slow_for = away
+        else:
+            self._too_slow_for += away
+            if self._too_slow_for > self._app.task_timeout:
+                raise StreamsError(
+                    f"{self.name}: user code takes longer than max.poll.interval.ms ({limit:g} s) each time, and "
+                    f"nothing was committed in {self._too_slow_for:.0f} s of work (task.timeout.ms): {advice}"
+                )
         _log.warning(
             "%s: user code took longer than max.poll.interval.ms (%g s), the group gives its tasks away: %s",
             self.name, limit, advice,
@@ -571,10 +583,11 @@ class StreamThread:
         refresh = now - self._refreshed_at > _REFRESH_SECONDS
         tasks = [task for task in self._set.running if task.uncommitted or task.pinned]
         if not tasks and not refresh:
-            if (self._failing_since is not None or self._too_slow_since is not None) and self._has_caught_up():
+            if (self._failing_since is not None or self._too_slow_for is not None) and self._has_caught_up():
                 self._failing_since = None
                 if self._set.all:  # without any, it has only just been thrown out
-                    self._too_slow_since = None
+                    self._too_slow_for = None
+                    self._longest_away = 0.0
             return
         if refresh:
             self._commit(self._set.running, refresh=True)
@@ -611,7 +624,8 @@ class StreamThread:
         if refresh:
             self._refreshed_at = ended
         self._failing_since = None
-        self._too_slow_since = None
+        self._too_slow_for = None
+        self._longest_away = 0.0
         self._refused_up_to = {}
         self._app.sensor.on_commit(self.name, len(tasks), ended - began)
         self._purge.after_commit(tasks)

@@ -78,6 +78,25 @@ def test_two_failures_far_apart_are_no_row_of_them() -> None:
         world.verify()
 
 
+def test_thrown_out_again_after_idle_days_before_it_has_worked() -> None:
+    """What counts is how long the attempts took: but for one of them, these took no time."""
+    with calm_world(exactly_once=True, machines=1) as world:
+        (machine,) = world.machines
+        machine.start()
+        world.write(10)
+        world.settle()
+        for days in (0, 0, 2, 0):
+            world.write(10)
+            world.clock.advance(timedelta(days=days))
+            machine.forced = {"expelled": None}
+            machine.step()
+            machine.forced = {"consume nothing": None}
+            machine.step()
+        machine.forced = {}
+        world.settle()
+        world.verify()
+
+
 def test_a_changelog_truncated_and_grown_to_the_same_end_is_read_anew() -> None:
     with calm_world(exactly_once=False, machines=1) as world:
         (machine,) = world.machines

@@ -78,8 +78,12 @@ class Stepped(StreamThread):
 
     @property
     def failing(self) -> bool:
-        """Whether the log has refused something that it has not taken since."""
-        return self._failing_since is not None or any(task.attempts_since is not None for task in self._set.all)
+        """Whether something was refused, or took too long, and has not worked since."""
+        return (
+            self._failing_since is not None
+            or self._too_slow_for is not None
+            or any(task.attempts_since is not None for task in self._set.all)
+        )
 
     def stores(self) -> dict[tuple[str, int], dict[bytes, bytes]]:
         """What the stores of its tasks hold, by name and partition."""
