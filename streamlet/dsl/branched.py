@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from streamlet.dsl.plan import ProcessorStep
 from streamlet.dsl.stateless import Branch, PassThrough
@@ -13,10 +13,16 @@ from streamlet.topic import check_name
 
 K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
+S_co = TypeVar("S_co", covariant=True)
+K2 = TypeVar("K2")
+V2 = TypeVar("V2")
 
 
-class BranchedKStream(Generic[K_co, V_co]):
+class BranchedKStream(Generic[K_co, V_co, S_co]):
     """A stream being split: each record goes to the first branch whose predicate holds. Made by `KStream.split`.
+
+    Its third type is that of the streams in the final mapping: of the stream itself, and of what functions given as
+    ``then`` return.
 
     ::
 
@@ -32,10 +38,33 @@ class BranchedKStream(Generic[K_co, V_co]):
         self._plan = stream.plan
         self._splitter = self._plan.suffixed_name(name, "", "KSTREAM-BRANCH-")
         self._branches: list[tuple[Callable[[Any, Any], object] | None, str]] = []
-        self._streams: dict[str, KStream[K_co, V_co]] = {}
+        self._streams: dict[str, Any] = {}
         self._ended = False
         self._step = ProcessorStep(self._splitter, [stream.step], lambda: Branch(tuple(self._branches)))
         self._plan.add(self._step)
+
+    @overload
+    def branch(
+        self, predicate: Callable[[K_co, V_co], object], *, name: str | None = None, then: None = None
+    ) -> BranchedKStream[K_co, V_co, S_co | KStream[K_co, V_co]]: ...
+
+    @overload
+    def branch(
+        self,
+        predicate: Callable[[K_co, V_co], object],
+        *,
+        name: str | None = None,
+        then: Callable[[KStream[K_co, V_co]], None],
+    ) -> BranchedKStream[K_co, V_co, S_co]: ...
+
+    @overload
+    def branch(
+        self,
+        predicate: Callable[[K_co, V_co], object],
+        *,
+        name: str | None = None,
+        then: Callable[[KStream[K_co, V_co]], KStream[K2, V2] | None],
+    ) -> BranchedKStream[K_co, V_co, S_co | KStream[K2, V2]]: ...
 
     def branch(
         self,
@@ -43,7 +72,7 @@ class BranchedKStream(Generic[K_co, V_co]):
         *,
         name: str | None = None,
         then: Callable[[KStream[K_co, V_co]], KStream[Any, Any] | None] | None = None,
-    ) -> Self:
+    ) -> BranchedKStream[K_co, V_co, Any]:
         """Add a branch.
 
         Args:
@@ -55,18 +84,33 @@ class BranchedKStream(Generic[K_co, V_co]):
         self._add(predicate, str(len(self._branches) + 1) if name is None else name, then)
         return self
 
+    @overload
+    def default_branch(
+        self, *, name: str | None = None, then: None = None
+    ) -> dict[str, S_co | KStream[K_co, V_co]]: ...
+
+    @overload
+    def default_branch(
+        self, *, name: str | None = None, then: Callable[[KStream[K_co, V_co]], None]
+    ) -> dict[str, S_co]: ...
+
+    @overload
+    def default_branch(
+        self, *, name: str | None = None, then: Callable[[KStream[K_co, V_co]], KStream[K2, V2] | None]
+    ) -> dict[str, S_co | KStream[K2, V2]]: ...
+
     def default_branch(
         self,
         *,
         name: str | None = None,
         then: Callable[[KStream[K_co, V_co]], KStream[Any, Any] | None] | None = None,
-    ) -> dict[str, KStream[Any, Any]]:
+    ) -> dict[str, Any]:
         """Add the branch for all other records, and return the streams by name (prefix and name of the branch; default
         ``0``)."""
         self._add(None, "0" if name is None else name, then)
         return self.no_default_branch()
 
-    def no_default_branch(self) -> dict[str, KStream[Any, Any]]:
+    def no_default_branch(self) -> dict[str, S_co]:
         """Drop all other records, and return the streams by name."""
         self._ended = True
         return dict(self._streams)
@@ -87,7 +131,7 @@ class BranchedKStream(Generic[K_co, V_co]):
         step = ProcessorStep(name, [self._step], PassThrough())
         self._plan.add(step)
         stream = self._stream
-        branch: KStream[Any, Any] = KStream(
+        branch: KStream[K_co, V_co] = KStream(
             self._plan, step, stream.serdes, stream.sources, repartition_required=stream.repartition_required
         )
         result = branch if then is None else then(branch)

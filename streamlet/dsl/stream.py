@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar, overload
 
 from streamlet.dsl.async_values import MapValuesAsync, Ordering, Takes
 from streamlet.dsl.grouped import KGroupedStream
@@ -297,7 +297,7 @@ class KStream(Joins[K_co, V_co]):
         """Call a function with each record; nothing comes after it."""
         self.then(self.plan.name(name, "KSTREAM-FOREACH-"), Peek(action))
 
-    def split(self, *, name: str | None = None) -> BranchedKStream[K_co, V_co]:
+    def split(self, *, name: str | None = None) -> BranchedKStream[K_co, V_co, Never]:
         """Begin to split the stream; see `BranchedKStream`.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, assert_type
+from typing import assert_type
 
 from streamlet import (
     FixedKeyProcessor,
@@ -34,6 +34,22 @@ def length(_: str, word: str) -> int:
     return len(word)
 
 
+def starts_with_a(_: str, word: str) -> bool:
+    return word.startswith("a")
+
+
+def lengths(stream: KStream[str, str]) -> KStream[str, int]:
+    return stream.map_values(len)
+
+
+def ends(stream: KStream[str, str]) -> None:
+    stream.to(Topic("ends", serdes.string, serdes.string))
+
+
+def of_int_streams(stream: KStream[int, int]) -> KStream[int, int]:
+    return stream
+
+
 class Sizes(FixedKeyProcessor[str, str, int]):
     def process(self, record: Record[str, str]) -> None:
         self.context.forward(record.with_value(len(record.value)))
@@ -50,7 +66,21 @@ assert_type(words.select_key(length), KStream[int, str])
 assert_type(words.select_key(length).repartition(key_serde=serdes.int64), KStream[int, str])
 assert_type(words.to_table(store="words"), KTable[str, str])
 assert_type(words.process_values(Sizes), KStream[str, int])
-assert_type(words.split(name="s").branch(lambda _, word: word == "a").no_default_branch(), dict[str, KStream[Any, Any]])
+assert_type(words.split(name="s").branch(lambda _, word: word == "a").no_default_branch(), dict[str, KStream[str, str]])
+assert_type(words.split().branch(starts_with_a).branch(starts_with_a).default_branch(), dict[str, KStream[str, str]])
+assert_type(words.split().branch(starts_with_a, then=lengths).no_default_branch(), dict[str, KStream[str, int]])
+assert_type(
+    words.split().branch(starts_with_a, then=lengths).default_branch(), dict[str, KStream[str, int] | KStream[str, str]]
+)
+assert_type(words.split().branch(starts_with_a, then=ends).default_branch(), dict[str, KStream[str, str]])
+assert_type(words.split().branch(starts_with_a).default_branch(then=ends), dict[str, KStream[str, str]])
+assert_type(
+    words.split().branch(starts_with_a).default_branch(then=lengths), dict[str, KStream[str, str] | KStream[str, int]]
+)
+assert_type(
+    words.split().branch(starts_with_a, then=lambda a: a.map_values(len)).no_default_branch(),
+    dict[str, KStream[str, int]],
+)
 assert_type(sizes.filter_not(lambda _, size: size > 3), KTable[str, int])
 words.foreach(lambda key, word: print(key.upper(), word.upper()))
 
@@ -82,5 +112,6 @@ words.map_values(abs)  # E: text has no absolute value
 words.process(OfInts)  # E: it reads numbers
 words.repartition(value_serde=serdes.int64)  # E: values are text
 words.split().branch(of_ints)  # E: keys and values are text
+words.split().branch(starts_with_a, then=of_int_streams)  # E: the branch has text
 sizes.filter_not(of_ints)  # E: keys are text
 words.to(Topic("numbers", serdes.string, serdes.int64))  # E: values are text
