@@ -1,4 +1,4 @@
-"""Run many schedules, or repeat one: ``python -m tests.simulation --schedules 5000``."""
+"""Run many schedules (``make simulate``), or repeat one (``python -m tests.simulation --seed 7``)."""
 
 from __future__ import annotations
 
@@ -11,28 +11,37 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.world import ScheduleError, run
+from tests.simulation.world import FAULTS, ScheduleError, run
 
 GUARANTEES = ("exactly_once_v2", "at_least_once")
 
 
-def attempt(task: tuple[int, str, bool]) -> tuple[Counter[str], str | None]:
+def attempt(task: tuple[int, str, argparse.Namespace]) -> tuple[Counter[str], str | None]:
     """Run a schedule; return the faults it had, and what went wrong."""
-    seed, guarantee, verbose = task
+    seed, guarantee, how = task
     try:
-        return run(seed, exactly_once=guarantee == "exactly_once_v2", verbose=verbose).counts, None
+        world = run(
+            seed,
+            exactly_once=guarantee == "exactly_once_v2",
+            verbose=how.verbose,
+            without=how.without,
+            most_acts=how.most_acts,
+        )
+        return world.counts, None
     except ScheduleError as error:
         return Counter(), str(error)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--schedules", type=int, default=1000)
+    parser.add_argument("--schedules", type=int, default=5000)
     parser.add_argument("--seed", type=int, help="run only this schedule")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
     parser.add_argument("--guarantee", choices=GUARANTEES, help="default: both in turn")
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 4))
     parser.add_argument("--verbose", action="store_true", help="print every call")
+    parser.add_argument("--without", action="append", choices=sorted(FAULTS), default=[], help="a fault to leave out")
+    parser.add_argument("--most-acts", type=int, help="steps of a schedule at the most")
     arguments = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets
         os.execve(
@@ -43,10 +52,10 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO if arguments.verbose else logging.CRITICAL, stream=sys.stdout)
     guarantees = [arguments.guarantee] if arguments.guarantee else list(GUARANTEES)
     if arguments.seed is not None:
-        tasks = [(arguments.seed, guarantee, arguments.verbose) for guarantee in guarantees]
+        tasks = [(arguments.seed, guarantee, arguments) for guarantee in guarantees]
     else:
         seeds = range(arguments.first, arguments.first + arguments.schedules)
-        tasks = [(seed, guarantees[seed % len(guarantees)], arguments.verbose) for seed in seeds]
+        tasks = [(seed, guarantees[seed % len(guarantees)], arguments) for seed in seeds]
     began = time.monotonic()
     faults: Counter[str] = Counter()
     failed: list[str] = []

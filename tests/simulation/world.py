@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,15 @@ class Rates:
         return cls(level, level / 20, crash, chance.choice([0.0, 0.02, 0.1]))
 
 
+# What can happen at a client's call, besides a crash.
+FAULTS = frozenset(
+    {
+        "abortable", "commit refused", "committed times out", "committed, but fenced before it knew", "consume error",
+        "consume few", "consume nothing", "expelled", "fenced", "flush times out", "list_offsets fails",
+        "not delivered", "queue full", "record refused", "send_offsets fails", "sent before the purge",
+        "system error", "watermarks time out",
+    }
+)  # fmt: skip
 _PER_RECORD = frozenset({"queue full", "not delivered", "abortable", "record refused"})
 _ALWAYS = frozenset({"sent before the purge", "system error"})
 
@@ -239,6 +248,8 @@ class Instance(Hooks, Sensor):
     def chance(self, what: str) -> bool:
         if what in self.forced:
             return True
+        if what in self.world.without:
+            return False
         if what == "record refused" and (self.thread is None or self.thread.careful):
             return False  # a record that is refused again is at fault, and ends the application
         rate = 0.5 if what in _ALWAYS else self.world.rates.record if what in _PER_RECORD else self.world.rates.call
@@ -306,10 +317,23 @@ class World:
         exactly_once: The guarantee.
         verbose: Print each call.
         machines: How many; default: as the seed has it.
+        without: Faults that do not happen (of `FAULTS`).
+        most_acts: How many steps it has at the most.
     """
 
-    def __init__(self, seed: int, *, exactly_once: bool, verbose: bool = False, machines: int | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        exactly_once: bool,
+        verbose: bool = False,
+        machines: int | None = None,
+        without: Collection[str] = (),
+        most_acts: int | None = None,
+    ) -> None:
         self.seed = seed
+        self.without = frozenset(without)
+        self.most_acts = most_acts
         self.exactly_once = exactly_once
         self.verbose = verbose
         self.random = random.Random(seed)
@@ -384,7 +408,8 @@ class World:
             try:
                 for machine in self.machines:
                     machine.start()
-                for _ in range(self.random.choice((30, 80, 160))):
+                acts = self.random.choice((30, 80, 160))
+                for _ in range(acts if self.most_acts is None else min(acts, self.most_acts)):
                     self._act()
                 with self.calm():
                     self.settle()
@@ -400,9 +425,12 @@ class World:
     def failure(self, text: str) -> ScheduleError:
         """The error, with what repeats it."""
         guarantee = "exactly_once_v2" if self.exactly_once else "at_least_once"
+        narrowed = "".join(f" --without '{fault}'" for fault in sorted(self.without))
+        if self.most_acts is not None:
+            narrowed += f" --most-acts {self.most_acts}"
         return ScheduleError(
             f"seed {self.seed}, {guarantee}: {text}\n"
-            f"repeat with: python -m tests.simulation --seed {self.seed} --guarantee {guarantee} --verbose"
+            f"repeat with: python -m tests.simulation --seed {self.seed} --guarantee {guarantee} --verbose{narrowed}"
         )
 
     def _act(self) -> None:
@@ -633,8 +661,15 @@ def _ram() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
-def run(seed: int, *, exactly_once: bool, verbose: bool = False) -> World:
+def run(
+    seed: int,
+    *,
+    exactly_once: bool,
+    verbose: bool = False,
+    without: Collection[str] = (),
+    most_acts: int | None = None,
+) -> World:
     """Run a schedule; see `World.run`."""
-    world = World(seed, exactly_once=exactly_once, verbose=verbose)
+    world = World(seed, exactly_once=exactly_once, verbose=verbose, without=without, most_acts=most_acts)
     world.run()
     return world
