@@ -26,17 +26,17 @@ QUICK = {"commit.interval.ms": 1, "consumer.session.timeout.ms": 1500, "consumer
 def spawn(
     log: LogUnderTest,
     config: dict[str, Any],
-    point: FaultPoint | None,
+    point: FaultPoint | str | None,
     nth: int = 1,
     *,
     repartition: bool = False,
     program: str = "word_count",
 ) -> subprocess.Popen[str]:
-    """Start the application in a process."""
+    """Start the application in a process that kills itself at a point, or one that waits to be killed."""
     order = {
         "config": config,
         "prefix": log.prefix,
-        "point": None if point is None else point.name,
+        "point": point.name if isinstance(point, FaultPoint) else point,
         "nth": nth,
         "repartition": repartition,
         "program": program,
