@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve, frozen
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from streamlet.clients.embedded import EmbeddedSupplier
@@ -58,12 +58,15 @@ class Killed:
 
     @property
     def end(self) -> int:
-        """Where the changelog ends."""
-        with_it = self.log.supplier.consumer({"group.id": self.log.name("looks")})
+        """Where the changelog ends; -1 while it is being made."""
+        consumer = self.log.supplier.consumer({"group.id": self.log.name("looks")})
         try:
-            return int(with_it.get_watermark_offsets(TopicPartition(self.changelog, 0), timeout=TIMEOUT)[1])
+            return int(consumer.get_watermark_offsets(TopicPartition(self.changelog, 0), timeout=TIMEOUT)[1])
+        except KafkaException as error:
+            assert error.args[0].code() == KafkaError._UNKNOWN_PARTITION, error
+            return -1
         finally:
-            with_it.close()
+            consumer.close()
 
     def grow(self, end: int) -> None:
         """Let the changelog grow by what another has written."""
@@ -138,8 +141,9 @@ def truncated_behind_the_position(left: Killed) -> str | None:
 
 def recreated(left: Killed) -> str | None:
     """The topic is gone; the application makes it again."""
-    left.log.supplier.admin({}).delete_topics([left.changelog])[left.changelog].result(TIMEOUT)
-    eventually(lambda: left.changelog not in left.log.supplier.admin({}).list_topics(timeout=TIMEOUT).topics)
+    admin = left.log.supplier.admin({})
+    admin.delete_topics([left.changelog])[left.changelog].result(TIMEOUT)
+    eventually(lambda: left.changelog not in admin.list_topics(timeout=TIMEOUT).topics)
     return "the topic was deleted and made again"
 
 
@@ -165,18 +169,18 @@ def begins_behind_the_position(left: Killed) -> str | None:
     left.grow(left.position.offset + 3)
     admin = left.log.supplier.admin({})
     before = TopicPartition(left.changelog, 0, left.position.offset + 1)
-    _set_cleanup_policy(left, "compact,delete")  # brokers refuse to delete records of a topic that is compacted only
+    _alter(
+        left, "cleanup.policy", "compact,delete"
+    )  # brokers refuse to delete records of a topic that is compacted only
     eventually(lambda: admin.delete_records([before])[before].exception(TIMEOUT) is None)
-    _set_cleanup_policy(left, "compact")
+    _alter(left, "cleanup.policy", "compact")
     return "records are gone"
 
 
 def left_alone_for_long(left: Killed) -> str | None:
     """Longer than deletions are kept, so they may be missing: but only if there is anything to be read."""
     left.config["topic.delete.retention.ms"] = 1
-    alters = ConfigEntry("delete.retention.ms", "1", incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, left.changelog, incremental_configs=[alters])
-    left.log.supplier.admin({}).incremental_alter_configs([resource])[resource].result(TIMEOUT)
+    _alter(left, "delete.retention.ms", "1")
     left.grow(left.position.offset + 3)
     return "the state is older than"
 
@@ -186,10 +190,11 @@ def _truncate(left: Killed, offset: int) -> None:
     Faults(left.log.supplier).truncate(left.changelog, 0, offset)
 
 
-def _set_cleanup_policy(left: Killed, policy: str) -> None:
-    alters = ConfigEntry("cleanup.policy", policy, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, left.changelog, incremental_configs=[alters])
-    left.log.supplier.admin({}).incremental_alter_configs([resource])[resource].result(TIMEOUT)
+def _alter(left: Killed, name: str, value: str) -> None:
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, left.changelog, incremental_configs=[entry])
+    admin = left.log.supplier.admin({})
+    admin.incremental_alter_configs([resource])[resource].result(TIMEOUT)
 
 
 DAMAGES: tuple[Damage, ...] = (
