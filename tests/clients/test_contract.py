@@ -229,6 +229,25 @@ def test_the_end_of_a_partition_is_told_each_time_it_is_reached(lab: Lab) -> Non
     assert end.offset() == 2
 
 
+def test_news_of_an_assignment_that_is_gone_are_not_news_of_the_next(lab: Lab) -> None:
+    """Two ends were reached, one of them was told: a partition that is assigned anew does not begin with the other."""
+    topic = lab.topic(2)
+    consumer = lab.consumer(enable_partition_eof=True)
+    places = [TopicPartition(topic, number, 0) for number in range(2)]
+    consumer.assign(places)
+    drain(consumer, 1)
+    consumer.incremental_unassign(places)
+    for number in range(2):
+        lab.send(topic, b"a", b"b", partition=number)
+    consumer.incremental_assign(places)
+    found = drain(consumer, 6)
+    for number in range(2):
+        of_one = [message for message in found if message.partition() == number]
+        assert values(of_one[:2]) == [b"a", b"b"]
+        assert of_one[2].offset() == 2
+        assert of_one[2].error() is not None
+
+
 def test_watermarks_and_offsets_for_times(lab: Lab) -> None:
     topic = lab.topic()
     for timestamp in (1000, 2000, 3000):

@@ -6,12 +6,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 
+from streamlet.clients.embedded.message import ErrorMessage
 from streamlet.errors import StreamsError
+from streamlet.runtime import thread
 from streamlet.runtime.lifecycle import State
 from streamlet.runtime.streams import KafkaStreams
 from tests.runtime.harness import TIMEOUT, LogUnderTest, Recorder, eventually, running, word_count
 from tests.runtime.test_rebalance import tasks
+from tests.simulation.clients import FaultyConsumer
+from tests.simulation.test_situations import calm_world
 
 
 def config(log: LogUnderTest, name: str, protocol: str, directory: str | None = None) -> dict[str, Any]:
@@ -83,3 +88,35 @@ def test_with_the_brokers_protocol_the_second_of_a_name_waits_for_the_first(kafk
         eventually(lambda: len(tasks(second)) == 4)
     finally:
         second.close()
+
+
+def test_each_time_an_id_is_held_has_the_whole_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is a member the wait is over: the next one, long after, does not begin where the first one did."""
+    monkeypatch.setattr(thread, "_JOIN_AGAIN_SECONDS", 0.0)
+    consume, held = FaultyConsumer.consume, [False]
+
+    def refused(self: FaultyConsumer, count: int = 1, timeout: float = -1) -> Any:
+        if held[0] and self.inner._member is not None:
+            text = "Fatal error: Broker: The instance ID is still used by another member in the consumer group"
+            return [ErrorMessage(KafkaError(KafkaError._FATAL, text, fatal=True))]
+        return consume(self, count, timeout)
+
+    monkeypatch.setattr(FaultyConsumer, "consume", refused)
+    with calm_world(exactly_once=True, machines=1) as world:
+        (machine,) = world.machines
+        machine.start()
+        for _ in range(3):
+            held[0] = True
+            for _ in range(3):
+                machine.step()
+                world.clock.advance(timedelta(minutes=29))  # of the hour that task.timeout.ms is
+            held[0] = False
+            world.write(10)
+            world.settle()
+            world.clock.advance(timedelta(hours=2))
+        world.verify()
+        held[0] = True
+        machine.step()
+        world.clock.advance(timedelta(minutes=61))
+        with pytest.raises(StreamsError, match=r"for 3660 s \(task.timeout.ms\): give each instance its own"):
+            machine.step()

@@ -23,6 +23,7 @@ from streamlet.clients.embedded import EmbeddedSupplier, cleaning, discard
 from streamlet.clients.embedded.faults import Faults
 from streamlet.config import StreamsConfig
 from streamlet.metrics import Sensor
+from streamlet.runtime.failures import InstanceHeldError
 from streamlet.runtime.hooks import FaultPoint, Hooks
 from streamlet.runtime.prepare import Preparation
 from streamlet.runtime.thread import StreamThread
@@ -55,7 +56,10 @@ class Stepped(StreamThread):
         self._open()
 
     def turn(self) -> None:
-        self._turn()
+        try:
+            self._turn()
+        except InstanceHeldError as held:
+            self._join_again(held)
 
     def close(self) -> None:
         self._close(None)
