@@ -23,6 +23,7 @@ from streamlet.dsl.builder import StreamsBuilder
 from streamlet.errors import StreamsError
 from streamlet.runtime.lifecycle import State
 from streamlet.runtime.streams import KafkaStreams
+from streamlet.time import Clock, SystemClock
 from streamlet.topic import Topic
 from streamlet.topology import Topology
 from tests.kafka.cluster import Cluster
@@ -82,7 +83,9 @@ class Load:
 class Instance:
     """A running instance, and what its sensor was told."""
 
-    def __init__(self, log: LogUnderTest, guarantee: str, number: int, servers: str, **more: Any) -> None:
+    def __init__(
+        self, log: LogUnderTest, guarantee: str, number: int, servers: str, clock: Clock | None = None, **more: Any
+    ) -> None:
         self.log = log
         self.guarantee = guarantee
         self.sensor = Recorder()
@@ -93,7 +96,7 @@ class Instance:
             "state.dir": str(log.directory / f"state{number}"),
             **{key.replace("_", "."): value for key, value in more.items()},
         }
-        self.app = KafkaStreams(counting(log, guarantee), config, sensor=self.sensor)
+        self.app = KafkaStreams(counting(log, guarantee), config, sensor=self.sensor, clock=clock)
 
     def start(self) -> Instance:
         self.app.start()
@@ -301,6 +304,77 @@ def test_task_timeout_bounds_retries(kafka_cluster_3: Cluster, three: LogUnderTe
     finally:
         for instance in again:
             instance.app.close()
+
+
+class Shifted(SystemClock):
+    """A clock that a test puts forward; it counts how often the time since a start was asked for."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.asked = 0
+
+    def monotonic(self) -> float:
+        self.asked += 1
+        return super().monotonic() + self.ahead
+
+
+@pytest.mark.long
+def test_tasks_that_were_taken_away_need_no_repeating(kafka_cluster_3: Cluster, three: LogUnderTest) -> None:
+    """Cut off, it learns first that its session has ended: however long it lasts, it waits, and joins again."""
+    clock = Shifted()
+    with Proxy(kafka_cluster_3.detours("DETOUR")) as proxy:
+        servers = kafka_cluster_3.servers("DETOUR")
+        limits = {"consumer_session_timeout_ms": 3_000}
+        cut_off = [Instance(three, guarantee, 1, servers, clock, **limits).start() for guarantee in GUARANTEES]
+        try:
+            with Load(three) as load:
+                for instance in cut_off:
+                    instance.goes_on()
+                proxy.cut()
+                await_that(lambda: all(instance.tasks() == 0 for instance in cut_off))
+                clock.ahead += 3_600  # task.timeout.ms is five minutes
+                asked = clock.asked
+                await_that(lambda: clock.asked > asked + 100)
+                assert all(instance.app.state.is_running_or_rebalancing for instance in cut_off)
+                proxy.mend()
+                await_that(lambda: all(instance.tasks() == 3 for instance in cut_off))
+                for instance in cut_off:
+                    instance.goes_on()
+            assert all(instance.sensor.aborts for instance in cut_off)
+            check_all(cut_off, load)
+        finally:
+            proxy.mend()
+            for instance in cut_off:
+                instance.app.close()
+
+
+@pytest.mark.long
+def test_internal_topics_are_made_while_a_broker_is_away(kafka_cluster_3: Cluster, three: LogUnderTest) -> None:
+    """Each of three brokers is to have a replica, and one of them does not run: it gets its own when it is back."""
+    gone = kafka_cluster_3.broker_ids[-1]
+    kafka_cluster_3.stop(gone)
+    made = [Instance(three, guarantee, 0, three.servers, replication_factor=3) for guarantee in GUARANTEES]
+    try:
+        for instance in made:
+            instance.start()
+        with Load(three) as load:
+            for instance in made:
+                instance.goes_on()
+            kafka_cluster_3.start(gone, TIMEOUT)
+            for instance in made:
+                instance.goes_on()
+        check_all(made, load)
+        await_that(lambda: gone in in_sync(kafka_cluster_3, three.name("app-exactly_once_v2-counts-changelog")))
+    finally:
+        for instance in made:
+            instance.app.close()
+        if gone not in kafka_cluster_3.running():
+            kafka_cluster_3.start(gone, TIMEOUT)
+
+
+def in_sync(cluster: Cluster, topic: str) -> set[int]:
+    """The brokers that have all of a topic's first partition."""
+    return set(cluster.admin().list_topics(topic, timeout=10).topics[topic].partitions[0].isrs)
 
 
 class CountingProducer:

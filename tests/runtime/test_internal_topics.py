@@ -13,7 +13,7 @@ from streamlet import serdes
 from streamlet.dsl.builder import StreamsBuilder
 from streamlet.dsl.materialized import Materialized
 from streamlet.dsl.windows import JoinWindows, TimeWindows
-from streamlet.errors import InvalidTopicError, MissingSourceTopicError, TopologyError
+from streamlet.errors import InvalidTopicError, MissingSourceTopicError, StreamsError, TopologyError
 from streamlet.runtime.streams import KafkaStreams
 from streamlet.state import Stores
 from streamlet.topic import Topic
@@ -209,3 +209,13 @@ def test_a_source_topic_that_is_deleted_ends_the_application(log: LogUnderTest) 
         assert isinstance(ended.value, MissingSourceTopicError) or "cannot be read" in str(ended.value)
     finally:
         app.close()
+
+
+def test_more_replicas_than_brokers_is_an_error_in_the_brokers_words(kafka: LogUnderTest) -> None:
+    kafka.create("lines")
+    app = KafkaStreams(word_count(kafka), kafka.config(replication_factor=3))
+    with app, pytest.raises(StreamsError, match=r"topic .* could not be created: .*replication factor") as caught:
+        app.start()
+    assert kafka.prefix in str(caught.value)
+    ours = [name for name in kafka.supplier.admin({}).list_topics(timeout=10).topics if name.startswith(kafka.prefix)]
+    assert ours == [kafka.name("lines")]

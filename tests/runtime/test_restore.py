@@ -98,7 +98,7 @@ class Bench:
         return dict(self.tasks[partition].state.read_only("counts").all())
 
     def as_after_a_commit(self, partition: int) -> None:
-        """Give the state the position that a producer leaves on a cluster: behind the last record, of no known epoch."""
+        """Give the state the position that a producer on a cluster leaves: behind the last record, of no epoch."""
         state, last = self.tasks[partition].state, self.records(partition)[-1]
         position = state.position("counts")
         assert position is not None

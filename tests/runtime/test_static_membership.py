@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,9 @@ from streamlet.runtime import thread
 from streamlet.runtime.lifecycle import State
 from streamlet.runtime.streams import KafkaStreams
 from tests.runtime.harness import TIMEOUT, LogUnderTest, Recorder, eventually, running, word_count
+from tests.runtime.test_crashes import every_count
 from tests.runtime.test_rebalance import tasks
+from tests.runtime.test_standby import process
 from tests.simulation.clients import FaultyConsumer
 from tests.simulation.test_situations import calm_world
 
@@ -56,6 +59,36 @@ def test_a_member_that_comes_back_has_its_tasks_again_and_the_other_keeps_its_ow
             kafka.await_counts("counts", {f"k{number}": 1 for number in range(40)})
             assert tasks(one) == mine
             assert len(calm.closed) == closed, "the other one was left alone"
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_killed_and_back_with_its_id(kafka: LogUnderTest, protocol: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Classic: nobody else notices. With the brokers' protocol it has to wait for the end of its own session."""
+    topology = prepared(kafka)
+    calm = Recorder()
+    keys = [f"k{number}" for number in range(40)]
+    with running(topology, config(kafka, "one", protocol), sensor=calm) as one:
+        with process(kafka, config(kafka, "two", protocol)) as killed:
+            eventually(lambda: len(tasks(one)) == 2 and State.RUNNING is one.state)
+            mine, touched = tasks(one), (list(calm.created), list(calm.closed))
+            kafka.write("lines", [(key, "x") for key in keys])
+            kafka.await_counts("counts", dict.fromkeys(keys, 1))
+            killed.kill()
+            killed.wait()
+        kafka.write("lines", [(key, "x") for key in keys])
+        with running(topology, config(kafka, "two", protocol)) as two:
+            eventually(lambda: len(tasks(one)) == len(tasks(two)) == 2)
+            kafka.write("lines", [(key, "x") for key in keys])
+            found = kafka.await_counts("counts", dict.fromkeys(keys, 3))
+            assert every_count(found) == Counter((key, count) for key in keys for count in (1, 2, 3))
+            assert tasks(one).isdisjoint(tasks(two))
+            waited = [r for r in caplog.records if "until it has left the group, or its session" in r.getMessage()]
+            if protocol == "classic":
+                assert not waited
+                assert tasks(one) == mine
+                assert (calm.created, calm.closed) == touched, "it was given nothing, and nothing was taken from it"
+            else:
+                assert waited
 
 
 def test_the_second_of_a_name_takes_the_place_of_the_first_which_says_why(kafka: LogUnderTest) -> None:
