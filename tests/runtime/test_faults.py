@@ -50,10 +50,15 @@ def counts(guarantee: str) -> str:
 
 
 class Load:
-    """A thread that writes one line of each key again and again, until the block ends."""
+    """A thread that writes one line of each key again and again, until the block ends.
+
+    Attributes:
+        says: The lines.
+    """
 
     def __init__(self, log: LogUnderTest) -> None:
         self.rounds = 0
+        self.says = "x"
         self._refused: list[KafkaError] = []
         self._topic = log.name("lines")
         self._producer = log.supplier.producer(
@@ -65,7 +70,7 @@ class Load:
     def _run(self) -> None:
         while not self._stop.wait(0.05):
             for key in KEYS:
-                self._producer.produce(self._topic, "x", key, timestamp=NOW)
+                self._producer.produce(self._topic, self.says, key, timestamp=NOW)
             self._producer.poll(0)
             self.rounds += 1
 
@@ -84,7 +89,15 @@ class Instance:
     """A running instance, and what its sensor was told."""
 
     def __init__(
-        self, log: LogUnderTest, guarantee: str, number: int, servers: str, clock: Clock | None = None, **more: Any
+        self,
+        log: LogUnderTest,
+        guarantee: str,
+        number: int,
+        servers: str,
+        *,
+        clock: Clock | None = None,
+        look: Callable[[Any], Any] = lambda line: line,
+        **more: Any,
     ) -> None:
         self.log = log
         self.guarantee = guarantee
@@ -96,7 +109,7 @@ class Instance:
             "state.dir": str(log.directory / f"state{number}"),
             **{key.replace("_", "."): value for key, value in more.items()},
         }
-        self.app = KafkaStreams(counting(log, guarantee), config, sensor=self.sensor, clock=clock)
+        self.app = KafkaStreams(counting(log, guarantee, look), config, sensor=self.sensor, clock=clock)
 
     def start(self) -> Instance:
         self.app.start()
@@ -244,6 +257,25 @@ def test_the_coordinators_broker_is_restarted(
     check_all(instances, load)
 
 
+class CutWithin:
+    """Cuts the network when so many instances are at a line that says "cut": each has something to commit then."""
+
+    def __init__(self, proxy: Proxy, instances: int) -> None:
+        self.cut = threading.Event()
+        self._proxy = proxy
+        self._all = threading.Barrier(instances, self._cut, TIMEOUT)
+
+    def look(self, line: str) -> str:
+        """Look at each line."""
+        if line == "cut" and not self.cut.is_set():
+            self._all.wait()
+        return line
+
+    def _cut(self) -> None:
+        self._proxy.cut()
+        self.cut.set()
+
+
 @pytest.mark.long
 def test_an_instance_is_cut_off(kafka_cluster_3: Cluster, three: LogUnderTest) -> None:
     """Nothing gets through between it and the brokers: the other one takes over, and shares again afterwards."""
@@ -281,12 +313,13 @@ def test_task_timeout_bounds_retries(kafka_cluster_3: Cluster, three: LogUnderTe
         servers = kafka_cluster_3.servers("DETOUR")
         # the group must not take the tasks away first: without any there would be nothing to be repeated
         limits = {"task_timeout_ms": 1_000, "consumer_session_timeout_ms": 30_000}
-        bounded = [Instance(three, guarantee, 1, servers, **limits).start() for guarantee in GUARANTEES]
+        cut = CutWithin(proxy, 2)
+        bounded = [Instance(three, guarantee, 1, servers, look=cut.look, **limits).start() for guarantee in GUARANTEES]
         try:
             with Load(three) as load:
                 for instance in bounded:
                     instance.goes_on()
-                proxy.cut()
+                load.says = "cut"
                 for instance in bounded:
                     with pytest.raises(StreamsError, match=r"task\.timeout\.ms"):
                         instance.app.wait(timedelta(seconds=TIMEOUT))
@@ -319,33 +352,59 @@ class Shifted(SystemClock):
 
 
 @pytest.mark.long
-def test_tasks_that_were_taken_away_need_no_repeating(kafka_cluster_3: Cluster, three: LogUnderTest) -> None:
-    """Cut off, it learns first that its session has ended: however long it lasts, it waits, and joins again."""
+@pytest.mark.parametrize("busy", [False, True], ids=["nothing to commit", "something to commit"])
+def test_others_have_the_tasks_before_task_timeout(kafka_cluster_3: Cluster, three: LogUnderTest, busy: bool) -> None:
+    """An instance that is cut off does not hear that its session has ended; it matters what it has to repeat."""
     clock = Shifted()
     with Proxy(kafka_cluster_3.detours("DETOUR")) as proxy:
         servers = kafka_cluster_3.servers("DETOUR")
         limits = {"consumer_session_timeout_ms": 3_000}
-        cut_off = [Instance(three, guarantee, 1, servers, clock, **limits).start() for guarantee in GUARANTEES]
+        cut = CutWithin(proxy, 2)
+        cut_off = [
+            Instance(three, guarantee, 1, servers, clock=clock, look=cut.look, **limits) for guarantee in GUARANTEES
+        ]
+        others = [Instance(three, guarantee, 2, three.servers, **limits) for guarantee in GUARANTEES]
         try:
+            for instance in (*cut_off, *others):
+                instance.start()
+            await_that(lambda: all(0 < instance.tasks() < 3 for instance in (*cut_off, *others)))
             with Load(three) as load:
-                for instance in cut_off:
+                for instance in (*cut_off, *others):
                     instance.goes_on()
+                if busy:
+                    load.says = "cut"
+                    assert cut.cut.wait(TIMEOUT)
+            if not busy:
+                check_all([*cut_off, *others], load)
+                for instance in cut_off:
+                    await_that(lambda instance=instance: not uncommitted(instance))  # type: ignore[misc]  # binds it
                 proxy.cut()
-                await_that(lambda: all(instance.tasks() == 0 for instance in cut_off))
-                clock.ahead += 3_600  # task.timeout.ms is five minutes
+            await_that(lambda: all(instance.tasks() == 3 for instance in others))
+            clock.ahead += 3_600  # task.timeout.ms is five minutes
+            if busy:
+                for instance in cut_off:
+                    with pytest.raises(StreamsError, match=r"task\.timeout\.ms"):
+                        instance.app.wait(timedelta(seconds=TIMEOUT))
+                check_all(others, load)
+            else:
                 asked = clock.asked
                 await_that(lambda: clock.asked > asked + 100)
-                assert all(instance.app.state.is_running_or_rebalancing for instance in cut_off)
                 proxy.mend()
-                await_that(lambda: all(instance.tasks() == 3 for instance in cut_off))
-                for instance in cut_off:
-                    instance.goes_on()
-            assert all(instance.sensor.aborts for instance in cut_off)
-            check_all(cut_off, load)
+                await_that(lambda: all(0 < instance.tasks() < 3 for instance in (*cut_off, *others)))
+                with Load(three) as more:
+                    for instance in (*cut_off, *others):
+                        instance.goes_on()
+                more.rounds += load.rounds
+                check_all([*cut_off, *others], more)
         finally:
             proxy.mend()
-            for instance in cut_off:
+            for instance in (*cut_off, *others):
                 instance.app.close()
+
+
+def uncommitted(instance: Instance) -> bool:
+    """Whether it has taken in lines that it has not committed."""
+    return any(task.uncommitted for thread in instance.app._threads.values() for task in thread.tasks)
 
 
 @pytest.mark.long
