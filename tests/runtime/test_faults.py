@@ -352,7 +352,7 @@ class Shifted(SystemClock):
 @pytest.mark.long
 @pytest.mark.parametrize("busy", [False, True], ids=["nothing to commit", "something to commit"])
 def test_others_have_the_tasks_before_task_timeout(kafka_cluster_3: Cluster, three: LogUnderTest, busy: bool) -> None:
-    """An instance that is cut off does not hear that its session has ended; it matters what it has to repeat."""
+    """Cut off for longer than task.timeout.ms: who has lost its tasks, and has no transaction to end, joins again."""
     clock = Shifted()
     with Proxy(kafka_cluster_3.detours("DETOUR")) as proxy:
         servers = kafka_cluster_3.servers("DETOUR")
@@ -379,25 +379,26 @@ def test_others_have_the_tasks_before_task_timeout(kafka_cluster_3: Cluster, thr
                 proxy.cut()
             await_that(lambda: all(instance.tasks() == 3 for instance in others))
             clock.ahead += 3_600  # task.timeout.ms is five minutes
+            waiting = cut_off
             if busy:
                 plain, exact = cut_off
-                await_its_end(exact)
-                # At least once it drops what cannot be written, and has that time again to start its tasks anew.
-                await_that(lambda: bool(plain.sensor.aborts) and cannot_start(plain))
-                clock.ahead += 3_600
-                await_its_end(plain)
-                for guarantee in GUARANTEES:
-                    check(three, guarantee, dict.fromkeys(KEYS, load.rounds), repeated=True)
-            else:
-                asked = clock.asked
-                await_that(lambda: clock.asked > asked + 100)
-                proxy.mend()
-                await_that(lambda: all(0 < instance.tasks() < 3 for instance in (*cut_off, *others)))
-                with Load(three) as more:
-                    for instance in (*cut_off, *others):
-                        instance.goes_on()
-                more.rounds += load.rounds
-                check_all([*cut_off, *others], more)
+                await_its_end(exact)  # what becomes of its transaction is not for the group to say
+                await_that(lambda: bool(plain.sensor.aborts))
+                waiting = [plain]
+            await_that(lambda: all(instance.tasks() == 0 for instance in waiting))
+            clock.ahead += 3_600
+            asked = clock.asked
+            await_that(lambda: clock.asked > asked + 100)
+            for guarantee in GUARANTEES:
+                check(three, guarantee, dict.fromkeys(KEYS, load.rounds), repeated=True)
+            proxy.mend()
+            await_that(lambda: all(0 < instance.tasks() < 3 for instance in waiting))
+            with Load(three) as more:
+                for instance in waiting:
+                    instance.goes_on()
+            # Not of the plain one that had something on its way: what it had sent comes late (docs/faults.md).
+            for guarantee in GUARANTEES[1:] if busy else GUARANTEES:
+                check(three, guarantee, dict.fromkeys(KEYS, load.rounds + more.rounds), repeated=True)
         finally:
             proxy.mend()
             for instance in (*cut_off, *others):
@@ -409,12 +410,6 @@ def await_its_end(instance: Instance) -> None:
     with pytest.raises(StreamsError, match=r"task\.timeout\.ms"):
         instance.app.wait(timedelta(seconds=TIMEOUT))
     assert instance.app.state is State.ERROR
-
-
-def cannot_start(instance: Instance) -> bool:
-    """Whether it has tried in vain to start its tasks."""
-    tasks = [task for thread in instance.app._threads.values() for task in thread.tasks]
-    return any(task.attempts_since is not None for task in tasks)
 
 
 def uncommitted(instance: Instance) -> bool:
