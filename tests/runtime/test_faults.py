@@ -312,7 +312,7 @@ def test_task_timeout_bounds_retries(kafka_cluster_3: Cluster, three: LogUnderTe
     with Proxy(kafka_cluster_3.detours("DETOUR")) as proxy:
         servers = kafka_cluster_3.servers("DETOUR")
         # the group must not take the tasks away first: without any there would be nothing to be repeated
-        limits = {"task_timeout_ms": 1_000, "consumer_session_timeout_ms": 30_000}
+        limits = {"task_timeout_ms": 5_000, "consumer_session_timeout_ms": 60_000}
         cut = CutWithin(proxy, 2)
         bounded = [Instance(three, guarantee, 1, servers, look=cut.look, **limits).start() for guarantee in GUARANTEES]
         try:
