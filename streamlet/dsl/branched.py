@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
+from streamlet.dsl.given import KEY_AND_VALUE, check_function
 from streamlet.dsl.plan import ProcessorStep
 from streamlet.dsl.stateless import Branch, PassThrough
 from streamlet.dsl.stream import KStream
@@ -81,6 +82,7 @@ class BranchedKStream(Generic[K_co, V_co, S_co]):
             then: Called with the branch's stream; what it returns is in the final mapping instead, None leaves the
                 branch out.
         """
+        check_function(predicate, "branch()", KEY_AND_VALUE)
         self._add(predicate, str(len(self._branches) + 1) if name is None else name, then)
         return self
 
@@ -123,6 +125,8 @@ class BranchedKStream(Generic[K_co, V_co, S_co]):
     ) -> None:
         if self._ended:
             raise TopologyError(f"{self._splitter} has its last branch already: default_branch ends the splitting")
+        if then is not None:
+            check_function(then, "branch(then=)", ("stream",))
         name = check_name(self._splitter + suffix, "node")
         if any(name == known for _, known in self._branches):
             raise TopologyError(f"{self._splitter} has a branch {name!r} already")
@@ -135,5 +139,7 @@ class BranchedKStream(Generic[K_co, V_co, S_co]):
             self._plan, step, stream.serdes, stream.sources, repartition_required=stream.repartition_required
         )
         result = branch if then is None else then(branch)
+        if result is not None and not isinstance(result, KStream):
+            raise TopologyError(f"branch(then=) of {name} must return a KStream, or None, not {result!r}")
         if result is not None:
             self._streams[name] = result

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self, TypeVar
 
 from attrs import evolve
 
 from streamlet.config import EXPLICIT_NAMING_KEY, boolean
+from streamlet.dsl.given import check_function, check_serde
 from streamlet.dsl.global_table import GlobalKTable, GlobalStep
 from streamlet.dsl.materialized import Store, materialized, pending_store
 from streamlet.dsl.optimizations import optimizations
@@ -22,13 +23,11 @@ from streamlet.errors import TopologyError
 from streamlet.processor.adapter import ProcessorOperator
 from streamlet.processor.api import Processor
 from streamlet.serdes import Serde
+from streamlet.state import StoreBuilder
 from streamlet.topic import Topic, TopicPattern
 from streamlet.topology.graph import Topology
 from streamlet.topology.naming import ensure_named
 from streamlet.topology.nodes import AutoOffsetReset, TimestampExtractor
-
-if TYPE_CHECKING:
-    from streamlet.state import StoreBuilder
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -48,6 +47,8 @@ class StreamsBuilder:
     def __init__(
         self, *, default_key_serde: Serde[Any] | None = None, default_value_serde: Serde[Any] | None = None
     ) -> None:
+        check_serde(default_key_serde, "default_key_serde")
+        check_serde(default_value_serde, "default_value_serde")
         self.plan = Plan(default_key_serde, default_value_serde)
 
     def stream(
@@ -130,6 +131,7 @@ class StreamsBuilder:
         """
         if not isinstance(topic, Topic):
             raise TopologyError(f"global_table() reads one topic: give a Topic, not {topic!r}")
+        _check_extractor(timestamp_extractor)
         options = materialized(store)
         serdes = Serdes(topic.key_serde, options.value_serde or topic.value_serde)
         pending = pending_store(self.plan, evolve(options, logging=False), topic.name + "-", serdes, _ASK)
@@ -159,6 +161,11 @@ class StreamsBuilder:
             timestamp_extractor: See `stream`.
             name: Name of the source node and the processor.
         """
+        if not isinstance(topic, Topic):
+            raise TopologyError(f"add_global_store() reads one topic: give a Topic, not {topic!r}")
+        if not isinstance(store, StoreBuilder):
+            raise TopologyError(f"add_global_store() takes a store that Stores declares, not {store!r}")
+        _check_extractor(timestamp_extractor)
         source = self.plan.suffixed_name(name, "-source", "KSTREAM-SOURCE-")
         node = self.plan.name(name, "KTABLE-SOURCE-")
         self.plan.add(GlobalStep(node, source, topic, store, timestamp_extractor, ProcessorOperator(supplier)))
@@ -166,6 +173,8 @@ class StreamsBuilder:
 
     def add_state_store(self, store: StoreBuilder[Any]) -> Self:
         """Declare a store that processors connect with by name: ``process(..., stores=["name"])``."""
+        if not isinstance(store, StoreBuilder):
+            raise TopologyError(f"add_state_store() takes a store that Stores declares, not {store!r}")
         self.plan.add_store(store)
         return self
 
@@ -195,13 +204,14 @@ class StreamsBuilder:
         timestamp_extractor: TimestampExtractor | None,
         auto_offset_reset: AutoOffsetReset | None,
     ) -> SourceStep:
+        _check_extractor(timestamp_extractor)
         if auto_offset_reset not in (None, "earliest", "latest"):
             raise TopologyError(f"auto_offset_reset is 'earliest' or 'latest', not {auto_offset_reset!r}")
         listed: tuple[Topic[Any, Any], ...] | TopicPattern[Any, Any]
         if isinstance(topics, TopicPattern):
             listed = topics
         else:
-            listed = (topics,) if isinstance(topics, Topic) else tuple(topics)
+            listed = (topics,) if isinstance(topics, Topic) else tuple(topics) if isinstance(topics, Iterable) else ()
             if not listed or not all(isinstance(topic, Topic) for topic in listed):
                 raise TopologyError(f"a stream reads a Topic, several of them or a TopicPattern, not {topics!r}")
             if any(
@@ -215,3 +225,8 @@ class StreamsBuilder:
         step = SourceStep(name, listed, timestamp_extractor, auto_offset_reset)
         self.plan.add(step)
         return step
+
+
+def _check_extractor(extractor: TimestampExtractor | None) -> None:
+    if extractor is not None:
+        check_function(extractor, "timestamp_extractor=", ("record", "partition time"))

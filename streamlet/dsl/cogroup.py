@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from attrs import frozen
 
 from streamlet.dsl.folding import Folding
+from streamlet.dsl.given import FOLD, MERGE, check_function
 from streamlet.dsl.materialized import Materialized, PendingStore, Store, materialized
 from streamlet.dsl.plan import Plan, Step
 from streamlet.dsl.repartition import RepartitionStep
@@ -134,6 +135,13 @@ class CogroupedKStream(Generic[K_co, VA]):
             grouped: With the same type of keys.
             aggregator: From key, value and the aggregate so far to the new one; None deletes it.
         """
+        from streamlet.dsl.grouped import KGroupedStream  # it makes these
+
+        if not isinstance(grouped, KGroupedStream):
+            raise TopologyError(f"cogroup() takes what group_by or group_by_key returns, not {grouped!r}")
+        if grouped.plan is not self._group.plan:
+            raise TopologyError("the grouped streams come from different StreamsBuilders")
+        check_function(aggregator, "cogroup()", FOLD)
         if any(grouped is other for other, _ in self._group.parts):
             raise TopologyError("this grouped stream is cogrouped already: one aggregator can do what two would")
         return CogroupedKStream((*self._group.parts, (grouped, aggregator)))
@@ -150,6 +158,7 @@ class CogroupedKStream(Generic[K_co, VA]):
         """
         from streamlet.dsl.grouped import Aggregate  # it needs this module
 
+        check_function(initializer, "aggregate(), as initializer,", ())
         options = materialized(store)
 
         def store_of(store_name: str, known: Serdes) -> PendingStore:
@@ -225,6 +234,7 @@ class TimeWindowedCogroupedKStream(Generic[K_co, VA]):
             store: Name or options of the store; the aggregate needs a value_serde.
             name: Prefix of the nodes' names.
         """
+        check_function(initializer, "aggregate(), as initializer,", ())
         return _windowed_table(
             self._group, self._windows, lambda aggregator: Folding(initializer, aggregator), store, name
         )
@@ -255,6 +265,8 @@ class SessionWindowedCogroupedKStream(Generic[K_co, VA]):
             store: Name or options of the store; the aggregate needs a value_serde.
             name: Prefix of the nodes' names.
         """
+        check_function(initializer, "aggregate(), as initializer,", ())
+        check_function(session_merger, "aggregate(), as session merger,", MERGE)
         return _windowed_table(
             self._group, self._windows, lambda aggregator: Folding(initializer, aggregator, session_merger), store, name
         )

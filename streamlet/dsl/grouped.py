@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from attrs import frozen
 
 from streamlet import serdes as built_in
+from streamlet.dsl.given import FOLD, check_function
 from streamlet.dsl.materialized import Materialized, Store, materialized, pending_store
 from streamlet.dsl.plan import Plan, Step
 from streamlet.dsl.repartition import insert_repartition
@@ -192,6 +193,7 @@ class KGroupedStream(Generic[K_co, V_co]):
             store: Name or options of the store.
             name: Name of the node.
         """
+        check_function(reducer, "reduce()", ("value so far", "next value"))
         options = materialized(store)
         return self._aggregated(
             _REDUCE,
@@ -217,6 +219,8 @@ class KGroupedStream(Generic[K_co, V_co]):
             store: Name or options of the store; the aggregate needs a value_serde.
             name: Name of the node.
         """
+        check_function(initializer, "aggregate(), as initializer,", ())
+        check_function(aggregator, "aggregate()", FOLD)
         options = materialized(store)
 
         def serdes(node: str) -> Serdes:
@@ -238,6 +242,7 @@ class KGroupedStream(Generic[K_co, V_co]):
         """
         from streamlet.dsl.cogroup import CogroupedKStream  # it needs this module
 
+        check_function(aggregator, "cogroup()", FOLD)
         return CogroupedKStream([(self, aggregator)])
 
     @overload

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from streamlet import serdes as built_in
 from streamlet.dsl.change_serde import ChangeSerde
+from streamlet.dsl.given import FOLD, check_function
 from streamlet.dsl.materialized import Store, materialized, pending_store
 from streamlet.dsl.plan import Plan, ProcessorStep, Step, Writer
 from streamlet.dsl.regroup_operators import AggregateTable, Regroup
@@ -92,6 +93,9 @@ class KGroupedTable(Generic[K_co, V_co]):
             name: Name of the node.
         """
 
+        check_function(adder, "reduce(), as adder,", ("value so far", "value"))
+        check_function(subtractor, "reduce(), as subtractor,", ("value so far", "value"))
+
         def add(_key: Any, value: Any, aggregate: Any) -> Any:
             return adder(aggregate, value)
 
@@ -121,6 +125,10 @@ class KGroupedTable(Generic[K_co, V_co]):
             store: Name or options of the store; the aggregate needs a value_serde.
             name: Name of the node.
         """
+
+        check_function(initializer, "aggregate(), as initializer,", ())
+        check_function(adder, "aggregate(), as adder,", FOLD)
+        check_function(subtractor, "aggregate(), as subtractor,", FOLD)
 
         def serdes(node: str) -> Serdes:
             return self.serdes.losing_value(node, "aggregates").given(value=materialized(store).value_serde)

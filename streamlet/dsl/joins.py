@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from streamlet.dsl.global_table import GlobalKTable
@@ -304,15 +305,25 @@ class Joins(Generic[K_co, V_co]):
         stream = cast("KStream[Any, Any]", self)
         if isinstance(other, GlobalKTable) and kind != "outer":
             of_same_builder(stream, other)
+            _check_call(join_global, "global table, join(table, key_selector, joiner)", arguments, options)
             return join_global(kind, stream, other, *arguments, **options)
         if isinstance(other, KTable) and kind != "outer":
             of_same_builder(stream, other)
+            _check_call(join_table, "table, join(table, joiner)", arguments, options)
             return join_table(kind, stream, other, *arguments, **options)
         if isinstance(other, KStream):
             of_same_builder(stream, other)
+            _check_call(join_streams, "stream, join(other, joiner, windows)", arguments, options)
             return join_streams(kind, stream, other, *arguments, **options)
         takes = "a KStream" if kind == "outer" else "a KStream, KTable or GlobalKTable"
         raise TopologyError(f"an {kind} join takes {takes}, not {other!r}")
+
+
+def _check_call(join: Callable[..., Any], usage: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+    try:
+        signature(join).bind("inner", None, None, *arguments, **options)
+    except TypeError as error:
+        raise TopologyError(f"the join with a {usage}, cannot be called like this: {error}") from None
 
 
 def of_same_builder(

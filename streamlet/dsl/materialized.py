@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from attrs import field, frozen
 from typing_extensions import TypeVar as DefaultTypeVar
 
+from streamlet.dsl.given import check_serde
 from streamlet.dsl.serde_flow import Ask, Serdes
+from streamlet.dsl.windows import duration_ms
 from streamlet.errors import TopologyError
 from streamlet.serdes import Serde
 from streamlet.state import StoreBuilder, Stores
@@ -33,13 +35,21 @@ def _check_name(_instance: object, _attribute: object, name: str | None) -> None
         check_name(name, "store")
 
 
-def _check_history(instance: Any, _attribute: object, duration: object) -> None:
+def _check_history(instance: Any, _attribute: object, duration: timedelta | None) -> None:
     if duration is None:
         return
-    if not isinstance(duration, timedelta) or duration < timedelta(0):
-        raise TopologyError(f"history_retention must be a timedelta from 0 on, not {duration!r}")
+    duration_ms("history_retention", duration)
     if instance.name is None:
         raise TopologyError("a versioned table needs a name for its store: Materialized('name', history_retention=...)")
+
+
+def _check_retention(instance: Any, _attribute: object, duration: timedelta | None) -> None:
+    if duration is not None:
+        duration_ms(f"retention of store {instance.name!r}", duration)
+
+
+def _check_serde(instance: Any, _attribute: object, serde: object) -> None:
+    check_serde(serde, f"value_serde of store {instance.name!r}" if instance.name else "value_serde of Materialized")
 
 
 @frozen
@@ -63,8 +73,8 @@ class Materialized(Generic[VM]):
     """
 
     name: str | None = field(default=None, validator=_check_name)
-    value_serde: Serde[VM] | None = field(default=None, kw_only=True)
-    retention: timedelta | None = field(default=None, kw_only=True)
+    value_serde: Serde[VM] | None = field(default=None, kw_only=True, validator=_check_serde)
+    retention: timedelta | None = field(default=None, kw_only=True, validator=_check_retention)
     history_retention: timedelta | None = field(default=None, kw_only=True, validator=_check_history)
     in_memory: bool = field(default=False, kw_only=True)
     logging: bool = field(default=True, kw_only=True)

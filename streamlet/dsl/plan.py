@@ -50,6 +50,7 @@ class Step(ABC):
         parents: Steps whose records it receives.
         changes_key: Whether records behind it may have other keys than before it.
         grace_ms: How long the windows it aggregates over wait for late records after their end; None if there are none.
+        never_closes: Whether those windows have no end.
         accepts_null_keys: Whether it makes something of records without a key, so that no repartitioning before it may
             drop them (left and outer joins, KIP-962).
     """
@@ -57,6 +58,7 @@ class Step(ABC):
     changes_key = False
     accepts_null_keys = False
     grace_ms: int | None = None
+    never_closes = False
 
     def __init__(self, name: str, parents: Iterable[Step] = ()) -> None:
         self.name = name
@@ -199,7 +201,7 @@ class Plan:
         """
         writer = Writer(self, optimizations)
         for store in self._stores:
-            writer.topology.add_state_store(store)
+            writer.topology.add_state_store(writer.store_builder(store, "add_state_store()"))
         for step in self._steps:
             writer.write(step)
         writer.finish()
@@ -227,6 +229,7 @@ class Writer:
         self._faults: list[str] = []
         self._connections: list[tuple[str, str]] = []
         self._written: dict[PendingStore, StoreBuilder[Any]] = {}
+        self._owners: dict[str, tuple[str, PendingStore | StoreBuilder[Any]]] = {}
         self._reused: set[str] = set()
         self._merged: list[MergedRepartition] = []
         if self.optimizes("merge.repartition.topics"):
@@ -298,11 +301,24 @@ class Writer:
         from streamlet.dsl.materialized import PendingStore  # it needs this module
 
         if not isinstance(store, PendingStore):
+            self._own(store.name, node, store)
             return store
         if store not in self._written:
+            self._own(store.name, node, store)
             builder, supplier = store.builder(self, node), store.options.supplier
             self._written[store] = builder if supplier is None else supplier.applied_to(builder)
         return self._written[store]
+
+    def _own(self, name: str, node: str, store: PendingStore | StoreBuilder[Any]) -> None:
+        """Note whose store a name is: processors may share a declaration, tables and joins have stores of their own."""
+        from streamlet.dsl.materialized import PendingStore  # it needs this module
+
+        owner, known = self._owners.setdefault(name, (node, store))
+        if known is not store and (isinstance(known, PendingStore) or isinstance(store, PendingStore)):
+            raise TopologyError(
+                f"{owner} and {node} would both keep their state in the store {name!r}: give one of them another name; "
+                f"a processor that is to use a table's store names it, stores=[{name!r}]"
+            )
 
     def reuse_topic(self, store: PendingStore, topic: str, node: str) -> None:
         """Have a store's table be restored from the topic it is read from; only one store of a topic can be."""

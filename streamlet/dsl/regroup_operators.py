@@ -49,7 +49,8 @@ class Regroup(Operator):
             except Exception as error:
                 failed(error, key, new_value, timestamp, headers)
                 return
-            if new is not None and old is not None and new[0] == old[0]:
+            # of one type too: 1 == True, but they are other groups; two records are right for any two keys
+            if new is not None and old is not None and new[0] == old[0] and type(new[0]) is type(old[0]):
                 forward(new[0], (new[1], old[1], True), timestamp, headers)
                 return
             if old is not None:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from attrs import evolve, frozen
 
+from streamlet.dsl.given import check_serde
 from streamlet.serdes import Serde
 
 
@@ -49,7 +50,13 @@ class Serdes:
         return Serdes(Lost(node, why), Lost(node, why))
 
     def given(self, key: Serde[Any] | None = None, value: Serde[Any] | None = None) -> Serdes:
-        """Return the same with what was given explicitly."""
+        """Return the same with what was given explicitly.
+
+        Raises:
+            TopologyError: If that is no serde.
+        """
+        check_serde(key, "key_serde")
+        check_serde(value, "value_serde")
         return Serdes(self.key if key is None else key, self.value if value is None else value)
 
     def wrapping_key(self, wrap: Callable[[Serde[Any]], Serde[Any]]) -> Serdes:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar, overload
 
 from streamlet.dsl.async_values import MapValuesAsync, Ordering, Takes
+from streamlet.dsl.given import KEY_AND_VALUE, PARTITION, check_function, check_with_key
 from streamlet.dsl.grouped import KGroupedStream
 from streamlet.dsl.joins import Joins
 from streamlet.dsl.materialized import Store, materialized, pending_store
@@ -100,10 +101,12 @@ class KStream(Joins[K_co, V_co]):
 
     def filter(self, predicate: Callable[[K_co, V_co], object], *, name: str | None = None) -> KStream[K_co, V_co]:
         """Keep the records for which the predicate holds."""
+        check_function(predicate, "filter()", KEY_AND_VALUE)
         return self.then(self.plan.name(name, "KSTREAM-FILTER-"), Filter(predicate))
 
     def filter_not(self, predicate: Callable[[K_co, V_co], object], *, name: str | None = None) -> KStream[K_co, V_co]:
         """Keep the records for which the predicate does not hold."""
+        check_function(predicate, "filter_not()", KEY_AND_VALUE)
         return self.then(self.plan.name(name, "KSTREAM-FILTER-"), Filter(predicate, keep=False))
 
     def drop_nulls(self: KStream[K, VR | None], *, name: str | None = None) -> KStream[K, VR]:
@@ -112,6 +115,7 @@ class KStream(Joins[K_co, V_co]):
 
     def map(self, mapper: Callable[[K_co, V_co], tuple[KR, VR]], *, name: str | None = None) -> KStream[KR, VR]:
         """Make another key and value of each record."""
+        check_function(mapper, "map()", KEY_AND_VALUE)
         node = self.plan.name(name, "KSTREAM-MAP-")
         return self.then(node, Map(mapper), self.serdes.losing_both(node, "maps keys and values"), changes_key=True)
 
@@ -119,6 +123,7 @@ class KStream(Joins[K_co, V_co]):
         self, mapper: Callable[[K_co, V_co], Iterable[tuple[KR, VR]]], *, name: str | None = None
     ) -> KStream[KR, VR]:
         """Make any number of records of each."""
+        check_function(mapper, "flat_map()", KEY_AND_VALUE)
         node = self.plan.name(name, "KSTREAM-FLATMAP-")
         return self.then(node, FlatMap(mapper), self.serdes.losing_both(node, "maps keys and values"), changes_key=True)
 
@@ -140,6 +145,7 @@ class KStream(Joins[K_co, V_co]):
             with_key: Whether the mapper gets the key too; it cannot change it.
             name: Name of the node.
         """
+        check_with_key(mapper, "map_values()", ("value",), with_key=with_key)
         node = self.plan.name(name, "KSTREAM-MAPVALUES-")
         return self.then(node, MapValues(mapper, with_key), self.serdes.losing_value(node, "maps values"))
 
@@ -155,6 +161,7 @@ class KStream(Joins[K_co, V_co]):
         self, mapper: Callable[..., Iterable[Any]], *, with_key: bool = False, name: str | None = None
     ) -> KStream[K_co, Any]:
         """Make any number of values of each record, under the same key; see `map_values`."""
+        check_with_key(mapper, "flat_map_values()", ("value",), with_key=with_key)
         node = self.plan.name(name, "KSTREAM-FLATMAPVALUES-")
         return self.then(node, FlatMapValues(mapper, with_key), self.serdes.losing_value(node, "maps values"))
 
@@ -286,15 +293,18 @@ class KStream(Joins[K_co, V_co]):
 
     def select_key(self, selector: Callable[[K_co, V_co], KR], *, name: str | None = None) -> KStream[KR, V_co]:
         """Make another key of each record."""
+        check_function(selector, "select_key()", KEY_AND_VALUE)
         node = self.plan.name(name, "KSTREAM-KEY-SELECT-")
         return self.then(node, SelectKey(selector), self.serdes.losing_key(node, "selects new keys"), changes_key=True)
 
     def peek(self, action: Callable[[K_co, V_co], object], *, name: str | None = None) -> KStream[K_co, V_co]:
         """Call a function with each record, and send the record on."""
+        check_function(action, "peek()", KEY_AND_VALUE)
         return self.then(self.plan.name(name, "KSTREAM-PEEK-"), Peek(action))
 
     def foreach(self, action: Callable[[K_co, V_co], object], *, name: str | None = None) -> None:
         """Call a function with each record; nothing comes after it."""
+        check_function(action, "foreach()", KEY_AND_VALUE)
         self.then(self.plan.name(name, "KSTREAM-FOREACH-"), Peek(action))
 
     def split(self, *, name: str | None = None) -> BranchedKStream[K_co, V_co, Never]:
@@ -312,6 +322,8 @@ class KStream(Joins[K_co, V_co]):
 
         Serdes that both have in common are kept.
         """
+        if not isinstance(other, KStream):
+            raise TopologyError(f"merge() takes a KStream, not {other!r}; to_stream() makes one of a table")
         if other.plan is not self.plan:
             raise TopologyError("the two streams come from different StreamsBuilders")
         node = self.plan.name(name, "KSTREAM-MERGE-")
@@ -347,8 +359,10 @@ class KStream(Joins[K_co, V_co]):
             partitioner: Chooses the partition; default: by the hash of the key.
             name: Name of the topic.
         """
-        if partitions is not None and partitions < 1:
-            raise TopologyError(f"a topic has at least 1 partition, not {partitions}")
+        if partitions is not None and (type(partitions) is not int or partitions < 1):
+            raise TopologyError(f"partitions must be a whole number from 1 on, not {partitions!r}")
+        if partitioner is not None:
+            check_function(partitioner, "repartition(partitioner=)", PARTITION)
         prefix = self.plan.own_name(name, "KSTREAM-REPARTITION-")
         serdes = self.serdes.given(key_serde, value_serde)
         step = insert_repartition(
@@ -402,6 +416,7 @@ class KStream(Joins[K_co, V_co]):
             value_serde: Default: inherited.
             name: Name of the repartition topic and of the node.
         """
+        check_function(selector, "group_by()", KEY_AND_VALUE)
         node = self.plan.name(name, "KSTREAM-KEY-SELECT-")
         selected = self.then(
             node, SelectKey(selector), self.serdes.losing_key(node, "selects new keys"), changes_key=True
@@ -537,9 +552,12 @@ class KStream(Joins[K_co, V_co]):
                 raise TopologyError(f"to({topic.name!r}): the topic brings its serdes along; give none beside it")
             serdes = Serdes(topic.key_serde, topic.value_serde)
         elif callable(topic):
+            check_function(topic, "to()", ("key", "value", "record metadata"))
             serdes = self.serdes.given(key_serde, value_serde)
         else:
             raise TopologyError(f"to() takes a Topic, or a function that returns a topic's name, not {topic!r}")
+        if partitioner is not None:
+            check_function(partitioner, "to(partitioner=)", PARTITION)
         self.plan.add(SinkStep(self.plan.name(name, "KSTREAM-SINK-"), self.step, topic, serdes, partitioner))
 
 

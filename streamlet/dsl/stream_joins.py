@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from attrs import evolve
 
+from streamlet.dsl.given import check_serde, check_with_key
 from streamlet.dsl.materialized import Materialized, PendingStore
 from streamlet.dsl.plan import Plan, ProcessorStep, Step, Writer
 from streamlet.dsl.repartition import insert_repartition
@@ -158,8 +159,11 @@ def join_streams(
 
     if not isinstance(windows, JoinWindows):
         raise TopologyError(f"a join of streams takes JoinWindows behind the joiner, not {windows!r}")
+    check_with_key(joiner, "a join of streams", ("left value", "right value"), with_key=with_key)
     if store_name is not None:
         check_name(store_name, "store")
+    for given, what in ((key_serde, "key"), (value_serde, "value"), (other_value_serde, "other_value")):
+        check_serde(given, f"{what}_serde")
     plan = left.plan
     options: Materialized[Any] = Materialized(
         in_memory=in_memory,

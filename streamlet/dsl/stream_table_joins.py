@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+from streamlet.dsl.given import KEY_AND_VALUE, check_function, check_with_key
 from streamlet.dsl.materialized import Materialized, PendingStore
 from streamlet.dsl.plan import ProcessorStep, Step, Writer
 from streamlet.dsl.record_cache import Uncached
@@ -93,7 +94,13 @@ def join_table(
     """Join a stream with a table; see `KStream.join`."""
     from streamlet.dsl.stream import KStream  # it needs this module
 
+    check_with_key(joiner, "a join with a table", ("value", "row"), with_key=with_key)
     grace_ms = None if grace is None else duration_ms("grace", grace)
+    if grace_ms is None and (in_memory or not logging or immutable_values or changelog_config):
+        raise TopologyError(
+            "in_memory, logging, immutable_values and changelog_config are for the store of the records that wait for "
+            "the table: they need grace=; the table's own store is described where the table is made"
+        )
     plan = stream.plan
     key = table.serdes.key if isinstance(stream.serdes.key, Lost) else stream.serdes.key
     serdes = Serdes(key, stream.serdes.value).given(key_serde, value_serde)
@@ -177,6 +184,8 @@ def join_global(
     name: str | None = None,
 ) -> KStream[Any, Any]:
     """Join a stream with a global table; see `KStream.join`."""
+    check_function(key_selector, "the key selector of a join with a global table", KEY_AND_VALUE)
+    check_with_key(joiner, "a join with a global table", ("value", "row"), with_key=with_key)
     node = stream.plan.name(name, "KSTREAM-LEFTJOIN-")  # that of the left join for both, as in Kafka Streams
     join, store = joiner_of(joiner, with_key=with_key), table.store_name
 

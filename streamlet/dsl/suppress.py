@@ -12,12 +12,12 @@ from streamlet.dsl.plan import Plan, Step, Writer
 from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.dsl.suppress_buffer import BufferedSerde, Suppress
 from streamlet.dsl.table_steps import Getter, TableStep, TableView
+from streamlet.dsl.windows import duration_ms
 from streamlet.errors import TopologyError
 from streamlet.processor.operator import NodeContext
 from streamlet.records import Windowed
 from streamlet.serdes import bytes_
 from streamlet.state import StoreBuilder, Stores
-from streamlet.time import milliseconds
 
 K_in = TypeVar("K_in", contravariant=True)
 
@@ -68,12 +68,11 @@ class Suppressed(Generic[K_in]):
             logging: Keep a changelog, from which what is held back is restored elsewhere.
 
         Raises:
-            TopologyError: If a limit is negative.
+            TopologyError: If a limit is negative, or the time limit no whole milliseconds.
         """
-        if not isinstance(limit, timedelta) or limit < timedelta(0):
-            raise TopologyError(f"the time limit must be a timedelta from 0 on, not {limit!r}")
+        limit_ms = duration_ms("the time limit", limit)
         _check(max_records, max_bytes, when_full)
-        return Suppressed(milliseconds(limit), max_records, max_bytes, when_full, logging)
+        return Suppressed(limit_ms, max_records, max_bytes, when_full, logging)
 
     @staticmethod
     def until_window_closes(
@@ -139,6 +138,11 @@ def find_grace(step: Step, behind: str = "") -> int:
     Raises:
         TopologyError: If there is a way to the source without windows.
     """
+    if step.never_closes:
+        raise TopologyError(
+            f"until_window_closes() would hold everything back for ever: {step.name} has unlimited windows, which "
+            f"never close. Use Suppressed.until_time_limit"
+        )
     if step.grace_ms is not None:
         return step.grace_ms
     chain = f"{step.name} -> {behind}" if behind else step.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from streamlet.dsl.given import KEY_AND_VALUE, check_function, check_with_key
 from streamlet.dsl.materialized import PendingStore, Store, materialized
 from streamlet.dsl.plan import Plan, ProcessorStep, Step
 from streamlet.dsl.serde_flow import Ask, Serdes
@@ -67,12 +68,14 @@ class KTable(Generic[K_co, V_co]):
             store: Keep the result in a store.
             name: Name of the node.
         """
+        check_function(predicate, "filter()", KEY_AND_VALUE)
         return self._filter(predicate, True, store, name)
 
     def filter_not(
         self, predicate: Callable[[K_co, V_co], object], *, store: Store[Any] = None, name: str | None = None
     ) -> KTable[K_co, V_co]:
         """Keep the rows for which the predicate does not hold; see `filter`."""
+        check_function(predicate, "filter_not()", KEY_AND_VALUE)
         return self._filter(predicate, False, store, name)
 
     def _filter(
@@ -117,6 +120,8 @@ class KTable(Generic[K_co, V_co]):
 
         def derive(key: Any, value: Any) -> Any:
             return mapper(key, value) if with_key else mapper(value)
+
+        check_with_key(mapper, "map_values()", ("value",), with_key=with_key)
 
         return self._derived(
             "KTABLE-MAPVALUES-",
@@ -226,6 +231,7 @@ class KTable(Generic[K_co, V_co]):
         """
         from streamlet.dsl.grouped_table import grouped_table  # it makes tables
 
+        check_function(selector, "group_by()", KEY_AND_VALUE)
         return grouped_table(self.plan, self.step, self.serdes, selector, key_serde, value_serde, name)
 
     @overload
@@ -346,7 +352,9 @@ class KTable(Generic[K_co, V_co]):
                 f"a table's join takes a joiner, or a foreign key extractor and a joiner; it was given {functions!r}"
             )
         joiner = functions[-1]
+        check_function(joiner, "a table's join", ("left value", "right value"))
         if len(functions) == 2:
+            check_function(functions[0], "the foreign key extractor of a table's join", ("left value",))
             from streamlet.dsl.foreign_key_join import join_by_foreign_key  # it makes tables
 
             return join_by_foreign_key(self, other, functions[0], joiner, store, name, keeps_left=keeps_this)
@@ -378,6 +386,8 @@ class KTable(Generic[K_co, V_co]):
         """
         from streamlet.dsl.stream import KStream  # each makes the other
 
+        if key_mapper is not None:
+            check_function(key_mapper, "to_stream()", KEY_AND_VALUE)
         node = self.plan.name(name, "KTABLE-TOSTREAM-")
         step = ProcessorStep(node, [self.step], ToStream())
         self.plan.add(step)

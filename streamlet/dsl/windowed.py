@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from streamlet import serdes as built_in
 from streamlet.dsl.folding import COUNT, Folding, reducing
+from streamlet.dsl.given import FOLD, MERGE, check_function
 from streamlet.dsl.materialized import Materialized, Store, materialized
 from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.dsl.table import KTable
@@ -96,6 +97,7 @@ class _Windowed(Generic[K_co, V_co]):
             store: Name or options of the store.
             name: Name of the node.
         """
+        check_function(reducer, "reduce()", ("value so far", "next value"))
         options = materialized(store, windowed=True)
         known = self._grouped.serdes.given(value=options.value_serde)
         return self._table(_REDUCE, reducing(reducer), lambda node: known, options, name)
@@ -166,6 +168,8 @@ class TimeWindowedKStream(_Windowed[K_co, V_co]):
             store: Name or options of the store; the aggregate needs a value_serde.
             name: Name of the node.
         """
+        check_function(initializer, "aggregate(), as initializer,", ())
+        check_function(aggregator, "aggregate()", FOLD)
         return self._aggregate(Folding(initializer, aggregator), store, name)
 
 
@@ -205,4 +209,7 @@ class SessionWindowedKStream(_Windowed[K_co, V_co]):
             store: Name or options of the store; the aggregate needs a value_serde.
             name: Name of the node.
         """
+        check_function(initializer, "aggregate(), as initializer,", ())
+        check_function(aggregator, "aggregate()", FOLD)
+        check_function(session_merger, "aggregate(), as session merger,", MERGE)
         return self._aggregate(Folding(initializer, aggregator, session_merger), store, name)

@@ -129,7 +129,7 @@ def aggregation(
 def grace_of(windows: Windows) -> int | None:
     """Return how long after their end windows may still change (ms); None if they do not end."""
     if isinstance(windows, UnlimitedWindows):
-        return 0
+        return None
     return windows.retention_ms if isinstance(windows, SessionWindows) else windows.grace_ms
 
 
@@ -147,6 +147,7 @@ class WindowedTableStep(TableStep):
     ) -> None:
         super().__init__(name, parents, operator, store=store, materialized=True)
         self.grace_ms = grace_of(windows)
+        self.never_closes = isinstance(windows, UnlimitedWindows)
         self._sessions = isinstance(windows, SessionWindows)
 
     def view(self) -> TableView:
