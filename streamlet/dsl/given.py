@@ -31,11 +31,8 @@ def check_function(function: object, operator: str, takes: tuple[str, ...], *, h
     if not callable(function):
         raise TopologyError(f"{operator} takes a function {_of(takes)}, not {function!r}")
     called = getattr(function, "__name__", None) or repr(function)
-    if any(
-        waits(it)
-        for waits in (iscoroutinefunction, isasyncgenfunction)
-        for it in (function, getattr(type(function), "__call__", None))
-    ):
+    ways = function, type(function).__call__
+    if any(map(iscoroutinefunction, ways)) or any(map(isasyncgenfunction, ways)):
         raise TopologyError(
             f"{operator} does not wait for coroutines, and {called!r} returns one: map_values_async is for functions "
             f"that wait"
@@ -47,9 +44,7 @@ def check_function(function: object, operator: str, takes: tuple[str, ...], *, h
     try:
         parameters.bind(*takes)
     except TypeError:
-        raise TopologyError(
-            f"{operator} takes a function {_of(takes)}, not {called}{parameters}{hint}"
-        ) from None
+        raise TopologyError(f"{operator} takes a function {_of(takes)}, not {called}{parameters}{hint}") from None
 
 
 def _of(takes: tuple[str, ...]) -> str:

@@ -356,7 +356,7 @@ class KStream(Joins[K_co, V_co]):
             key_serde: Default: inherited.
             value_serde: Default: inherited.
             partitions: Number of the topic's partitions; default: as many as the topics before it.
-            partitioner: Chooses the partition; default: by the hash of the key.
+            partitioner: Chooses the partition, see `to`; default: by the hash of the key.
             name: Name of the topic.
         """
         if partitions is not None and (type(partitions) is not int or partitions < 1):
@@ -543,8 +543,8 @@ class KStream(Joins[K_co, V_co]):
             topic: The topic, or a function of key, value and origin that returns the name of an existing topic.
             key_serde: With a function; default: inherited.
             value_serde: With a function; default: inherited.
-            partitioner: From topic, key, value and number of partitions to the partition; default: by the hash of the
-                key.
+            partitioner: From topic, key, value and number of partitions to the partition, to several (each gets the
+                record; none: it is dropped, KIP-837), or to None: by the hash of the key, which is the default.
             name: Name of the node.
         """
         if isinstance(topic, Topic):

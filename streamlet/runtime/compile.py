@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException
@@ -230,7 +230,8 @@ def compile_sink(node: SinkNode, task: Task) -> Forward:
             topic = topic_of(key, value)
             if not isinstance(topic, str) or not topic:
                 raise TopologyError(f"the topic extractor must return a topic's name, not {topic!r}")
-            partition = None if partitioner is None else partitioner(topic, key, value, count(topic))
+            chosen = None if partitioner is None else partitioner(topic, key, value, count(topic))
+            partitions: tuple[int | None, ...] = (None,) if chosen is None else _partitions(chosen)
         except ControlError:
             raise
         except Exception as error:
@@ -242,6 +243,26 @@ def compile_sink(node: SinkNode, task: Task) -> Forward:
         except Exception as error:
             unserialisable(name, error, topic, key, value, timestamp, headers)
             return
-        send(topic, key_bytes, value_bytes, timestamp, headers, partition, name)
+        for partition in partitions:
+            send(topic, key_bytes, value_bytes, timestamp, headers, partition, name)
+        if not partitions:
+            task.dropped(name, "the partitioner chose no partition")
 
     return to_chosen
+
+
+def _partitions(chosen: Any) -> tuple[int, ...]:
+    """Return the partitions that a partitioner chose.
+
+    Raises:
+        TopologyError: If they are none. A negative one would mean to Kafka's client that it may choose.
+    """
+    if type(chosen) is int:
+        if chosen >= 0:
+            return (chosen,)
+    elif isinstance(chosen, Collection) and all(type(partition) is int and partition >= 0 for partition in chosen):
+        return tuple(dict.fromkeys(chosen))
+    raise TopologyError(
+        f"a partitioner must return a partition from 0 on, a collection of them, or None for the client's choice, not "
+        f"{chosen!r}"
+    )

@@ -69,6 +69,8 @@ class Whereabouts:
         chosen = None if partitioner is None else partitioner(topic, key, None, count)
         if chosen is None:
             chosen = self._by_hash(store, key, serde)(count)
+        if not isinstance(chosen, int):
+            raise StreamsError(f"the partitioner chose {chosen!r} of {topic}: of several partitions none has the key")
         if not 0 <= chosen < count:
             raise StreamsError(f"the partitioner chose partition {chosen} of {topic}, which has {count}")
         return chosen

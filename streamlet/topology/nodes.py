@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal, TypeAlias
 
 from attrs import field, frozen
@@ -21,8 +21,10 @@ drop it."""
 TopicExtractor: TypeAlias = Callable[[Any, Any, RecordMetadata | None], str]
 """From key, value and origin of a record to the topic it is written to."""
 
-Partitioner: TypeAlias = Callable[[str, Any, Any, int], int | None]
-"""From topic, key, value and number of partitions to the partition; None leaves it to the client's partitioner."""
+Partitioner: TypeAlias = Callable[[str, Any, Any, int], int | Collection[int] | None]
+"""From topic, key, value and number of partitions to the partition; None leaves it to the client's partitioner.
+
+Several partitions get the record each, none drops it (KIP-837)."""
 
 REPARTITION = "-repartition"
 CHANGELOG = "-changelog"

@@ -111,7 +111,7 @@ def test_a_function_that_cannot_be_called_is_refused_where_it_is_given(name: str
     give = FUNCTIONS[name]
     wrong = ["text", 5, waits, WaitsToo(), partial(waits, 1), lambda a, b, c, d, e, f: None, lambda *, needed: needed]
     for function in wrong:
-        with pytest.raises(TopologyError, match="function|coroutines|takes a joiner"):
+        with pytest.raises(TopologyError, match=r"function|coroutines|takes a joiner"):
             give(StreamsBuilder(), function)
 
 
@@ -127,7 +127,9 @@ def test_a_function_that_does_not_tell_its_parameters_is_taken(name: str) -> Non
 
 def test_what_to_do_is_said() -> None:
     builder = StreamsBuilder()
-    with pytest.raises(TopologyError, match=r"map_values\(\) takes a function of value, not <lambda>\(k, v\); with_key=True"):
+    with pytest.raises(
+        TopologyError, match=r"map_values\(\) takes a function of value, not <lambda>\(k, v\); with_key=True"
+    ):
         stream(builder).map_values(lambda k, v: v)
     with pytest.raises(TopologyError, match="map_values_async is for functions that wait"):
         stream(builder).foreach(waits)
@@ -146,7 +148,10 @@ WRONG: dict[str, tuple[Program, str]] = {
     "part of a partition": (lambda b: stream(b).repartition(partitions=1.5), "whole number from 1 on"),
     "no topics": (lambda b: b.stream(None), "a stream reads a Topic"),  # type: ignore[call-overload]
     "a type for a serde": (lambda b: stream(b).group_by_key(key_serde=str), "key_serde must be a Serde"),
-    "a type for a store's serde": (lambda b: table(b).map_values(len, store=Materialized(value_serde=str)), "must be a"),  # type: ignore[arg-type]
+    "a type for a store's serde": (
+        lambda b: table(b).map_values(len, store=Materialized(value_serde=str)),
+        "must be a",
+    ),  # type: ignore[arg-type]
     "a type for a join's serde": (
         lambda b: stream(b).join(b.stream(OTHER), lambda one, other: one, JOINED, other_value_serde=int),
         "other_value_serde must be a Serde",
@@ -186,9 +191,7 @@ WRONG: dict[str, tuple[Program, str]] = {
         "different StreamsBuilders",
     ),
     "the end of what has none": (
-        lambda b: (
-            grouped(b).windowed_by(UnlimitedWindows.of()).count().suppress(Suppressed.until_window_closes())
-        ),
+        lambda b: grouped(b).windowed_by(UnlimitedWindows.of()).count().suppress(Suppressed.until_window_closes()),
         "unlimited windows, which never close",
     ),
     "a store by name that should be declared": (lambda b: b.add_state_store("name"), "that Stores declares"),  # type: ignore[arg-type]
@@ -211,7 +214,10 @@ SHARED: dict[str, Program] = {
     "counts of two streams": lambda b: [b.stream(topic).group_by_key().count(store="state") for topic in (IN, OTHER)],
     "a table and one made of it": lambda b: grouped(b).count(store="state").filter(lambda k, v: True, store="state"),
     "two tables": lambda b: [b.table(topic, store="state") for topic in (IN, OTHER)],
-    "a declared one and a table's": lambda b: (b.add_state_store(count_store("state")), grouped(b).count(store="state")),
+    "a declared one and a table's": lambda b: (
+        b.add_state_store(count_store("state")),
+        grouped(b).count(store="state"),
+    ),
     "a table and a global one": lambda b: (b.table(IN, store="state"), b.global_table(OTHER, store="state")),
     "two joins": lambda b: [
         stream(b).join(b.stream(OTHER), lambda one, other: one, JOINED, store_name="state") for _ in range(2)

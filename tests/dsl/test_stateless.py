@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamlet import KStream, Record, StreamsBuilder, Topic, TopologyError, TopologyTestDriver, serdes
+from streamlet import KStream, Record, StreamsBuilder, TaskError, Topic, TopologyError, TopologyTestDriver, serdes
 from tests.dsl.support import IN, OUT, Row, run
 
 KEYS = st.none() | st.integers(0, 3)
@@ -210,6 +210,20 @@ def test_a_partitioner_is_asked_with_the_number_of_partitions() -> None:
 
     assert run(lambda b: b.stream(IN).to(OUT, partitioner=partitioner), [("a", 1, 0)]) == [("a", 1, 0)]
     assert asked == [("out", "a", 1, 1)]
+
+
+@pytest.mark.parametrize("chosen", ["1", -1, 1.0, True, [0, -1], {"0": 1}, object()])
+def test_what_is_no_partition_is_refused(chosen: Any) -> None:
+    with pytest.raises(TaskError, match="a partitioner must return a partition from 0 on"):
+        run(lambda b: b.stream(IN).to(OUT, partitioner=lambda topic, key, value, count: chosen), [("a", 1, 0)])
+
+
+@pytest.mark.parametrize(("chosen", "copies"), [(0, 1), (None, 1), ([0, 1], 2), ({1, 2, 3}, 3), ((2, 2), 1), ([], 0)])
+def test_a_partitioner_may_choose_several_partitions_or_none(chosen: Any, copies: int) -> None:
+    def send(builder: StreamsBuilder) -> None:
+        builder.stream(IN).to(OUT, partitioner=lambda topic, key, value, count: chosen)
+
+    assert run(send, [("a", 1, 0)]) == [("a", 1, 0)] * copies
 
 
 def test_foreach_sees_everything() -> None:

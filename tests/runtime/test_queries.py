@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlet import SessionWindows, StreamsBuilder, TimeWindows, Topic, serdes
-from streamlet.errors import ConfigError, InvalidStateStoreError, SerializationError
+from streamlet.errors import ConfigError, InvalidStateStoreError, SerializationError, StreamsError
 from streamlet.processor.api import Processor, ProcessorContext
 from streamlet.records import Record, TaskId, Window, Windowed
 from streamlet.runtime.members import Instance, Membership, instances, member_client_id
@@ -260,6 +260,8 @@ def test_what_cannot_be_known_is_said(embedded: LogUnderTest) -> None:
         eventually(lambda: app.query_metadata_for_key("counts", "k") != KeyQueryMetadata.NOT_AVAILABLE)
         chosen = app.query_metadata_for_key("counts", "k", partitioner=lambda topic, key, value, count: count - 1)
         assert (chosen.partition, chosen.active_host) == (1, HostInfo("h", 1))
+        with pytest.raises(StreamsError, match="of several partitions none has the key"):
+            app.query_metadata_for_key("counts", "k", partitioner=lambda topic, key, value, count: [0, 1])
     nameless = running(topology, embedded.config())
     with nameless, pytest.raises(ConfigError, match=r"application\.server is not set"):
         nameless.query_metadata_for_key("counts", "k")

@@ -44,6 +44,24 @@ def test_counts_words(log: LogUnderTest, guarantee: str) -> None:
     assert app.state is State.NOT_RUNNING
 
 
+def test_a_partitioner_may_send_a_record_to_several_partitions_or_to_none(log: LogUnderTest) -> None:
+    log.create("lines")
+    log.create("out", 3)
+    chosen = {"all": range(3), "ends": {0, 2}, "middle": 1, "nowhere": ()}
+    line = Topic(log.name("lines"), serdes.string, serdes.string)
+    builder = StreamsBuilder()
+    builder.stream(line).to(
+        Topic(log.name("out"), serdes.string, serdes.string),
+        partitioner=lambda topic, key, value, count: chosen[key],  # type: ignore[return-value]
+    )
+    log.write("lines", [(key, "text") for key in chosen])
+    with running(builder.build(), log.config()) as app:
+        found = log.read("out", lambda messages: len(messages) >= 6)
+        eventually(lambda: app.metrics()["dropped-records-total"] == 1)
+    places = sorted((message.key().decode(), message.partition()) for message in found)
+    assert places == [("all", 0), ("all", 1), ("all", 2), ("ends", 0), ("ends", 2), ("middle", 1)]
+
+
 def test_a_restart_goes_on_where_it_was(log: LogUnderTest, guarantee: str) -> None:
     log.create("lines", 2)
     log.create("counts")
