@@ -494,7 +494,10 @@ class KStream(Joins[K_co, V_co]):
         *,
         changes_key: bool,
     ) -> KStream[Any, Any]:
-        builders = [*stores_of(supplier, node), *(store for store in stores if not isinstance(store, str))]
+        if isinstance(stores, str):
+            raise TopologyError(f"node {node!r}: stores= takes a list of stores or of their names: [{stores!r}]")
+        given = stores_of(supplier, node, keeps_keys=not changes_key)
+        builders = [*given, *(store for store in stores if not isinstance(store, str))]
         step = ProcessorStep(
             node,
             [self.step],

@@ -132,7 +132,7 @@ class TransformedTableStep(TableStep):
         )
         self._parent = parent
         self._supplier = supplier
-        self._own = tuple(stores_of(supplier, name))
+        self._own = tuple(stores_of(supplier, name, keeps_keys=True))
 
     @property
     def versioned(self) -> bool:

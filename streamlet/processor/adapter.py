@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -35,11 +36,19 @@ def new_processor(supplier: Callable[[], AnyProcessor], node: str) -> AnyProcess
     return processor
 
 
-def stores_of(supplier: Callable[[], AnyProcessor], node: str) -> Sequence[StoreBuilder[Any]]:
+def stores_of(
+    supplier: Callable[[], AnyProcessor], node: str, *, keeps_keys: bool = False
+) -> Sequence[StoreBuilder[Any]]:
     """Return the stores that the supplier's processors bring along.
 
+    Args:
+        supplier: The processor's class, or a function that returns a new one.
+        node: Name of the node, for errors.
+        keeps_keys: Whether only a `FixedKeyProcessor` will do: keys that changed would not be repartitioned.
+
     Raises:
-        TopologyError: If it returns no processor, or the same one twice: each task needs its own.
+        TopologyError: If it returns no processor, one that may change keys though it must not, one whose `process`
+            would have to be awaited, or the same one twice: each task needs its own.
     """
     if not callable(supplier):
         raise TopologyError(
@@ -47,6 +56,7 @@ def stores_of(supplier: Callable[[], AnyProcessor], node: str) -> Sequence[Store
         )
     kind: Any = supplier
     if isinstance(kind, type) and issubclass(kind, Processor | FixedKeyProcessor):
+        _check_kind(kind, node, keeps_keys)
         return tuple(kind.stores)
     first, second = new_processor(supplier, node), new_processor(supplier, node)
     if first is second:
@@ -54,7 +64,38 @@ def stores_of(supplier: Callable[[], AnyProcessor], node: str) -> Sequence[Store
             f"node {node!r}: the supplier returned the same processor twice; return a new one each time, "
             f"tasks do not share them"
         )
+    _check_kind(type(first), node, keeps_keys)
     return tuple(first.stores)
+
+
+def _check_kind(kind: type[AnyProcessor], node: str, keeps_keys: bool) -> None:
+    if keeps_keys and not issubclass(kind, FixedKeyProcessor):
+        raise TopologyError(
+            f"node {node!r} leaves keys as they are, and {kind.__name__} is a Processor, which may change them: make "
+            f"it a FixedKeyProcessor, or call process()"
+        )
+    for method in (kind.init, kind.process, kind.close):
+        if iscoroutinefunction(method):
+            raise TopologyError(
+                f"node {node!r}: {kind.__name__}.{method.__name__} is a coroutine function, and nothing awaits it: "
+                f"make it a plain one; map_values_async is for functions that wait"
+            )
+
+
+def checked_interval(interval: timedelta, type: PunctuationType, callback: Callable[[int], object], who: str) -> int:
+    """Return the interval of a punctuation in ms; `who` begins the errors.
+
+    Raises:
+        ValueError: If it is no timedelta or shorter than a millisecond, the type is none, or the callback is no plain
+            function.
+    """
+    if not isinstance(interval, timedelta) or milliseconds(interval) < 1:
+        raise ValueError(f"{who}a punctuation's interval must be a timedelta of at least 1 ms, not {interval!r}")
+    if not isinstance(type, PunctuationType):
+        raise ValueError(f"{who}a punctuation follows a PunctuationType, STREAM_TIME or WALL_CLOCK_TIME, not {type!r}")
+    if not callable(callback) or iscoroutinefunction(callback):
+        raise ValueError(f"{who}a punctuation calls a plain function of the time, not {callback!r}")
+    return milliseconds(interval)
 
 
 class _Context:
@@ -71,11 +112,7 @@ class _Context:
         return self._node.store(store if isinstance(store, str) else store.name)
 
     def schedule(self, interval: timedelta, type: PunctuationType, callback: Callable[[int], object], /) -> Cancellable:
-        interval_ms = milliseconds(interval)
-        if interval_ms < 1:
-            raise ValueError(
-                f"node {self._node.node!r}: a punctuation's interval must be at least 1 ms, not {interval}"
-            )
+        interval_ms = checked_interval(interval, type, callback, f"node {self._node.node!r}: ")
         return self._node.schedule(interval_ms, type, callback)
 
     def commit(self) -> None:

@@ -55,7 +55,8 @@ class BaseContext(Protocol):
         Wall-clock time: first after one interval, without catching up.
 
         Raises:
-            ValueError: If the interval is shorter than a millisecond.
+            ValueError: If the interval is no timedelta or shorter than a millisecond, the type is no `PunctuationType`,
+                or the callback no plain function.
         """
 
     def commit(self) -> None:

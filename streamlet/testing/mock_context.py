@@ -10,10 +10,10 @@ from attrs import frozen
 
 from streamlet.config import StreamsConfig
 from streamlet.errors import TopologyError
+from streamlet.processor.adapter import checked_interval
 from streamlet.processor.api import Cancellable, PunctuationType
 from streamlet.records import Headers, Record, RecordMetadata, TaskId
 from streamlet.state import StateMemory, StoreBuilder, TaskState
-from streamlet.time import milliseconds
 
 
 @frozen
@@ -100,8 +100,7 @@ class MockProcessorContext:
 
     def schedule(self, interval: timedelta, type: PunctuationType, callback: Callable[[int], object], /) -> Cancellable:
         """Capture a punctuation; nothing calls it but the test."""
-        if milliseconds(interval) < 1:
-            raise ValueError(f"a punctuation's interval must be at least 1 ms, not {interval}")
+        checked_interval(interval, type, callback, "")
         captured = CapturedPunctuator(interval, type, callback)
         self.scheduled_punctuators.append(captured)
         return captured

@@ -24,6 +24,7 @@ from streamlet import (
     TopologyTestDriver,
     serdes,
 )
+from streamlet.testing import MockProcessorContext
 from tests.dsl.support import IN, OUT
 
 SECOND = timedelta(seconds=1)
@@ -231,8 +232,56 @@ def test_punctuations_fire_in_order_and_can_be_cancelled_inside() -> None:
 
 
 def test_short_intervals_are_refused() -> None:
-    with pytest.raises(TaskError, match="a punctuation's interval must be at least 1 ms"):
+    with pytest.raises(TaskError, match="interval must be a timedelta of at least 1 ms"):
         drive(lambda: Timer([], 0))
+
+
+@pytest.mark.parametrize(
+    ("interval", "type", "callback", "message"),
+    [
+        (1, PunctuationType.STREAM_TIME, print, "must be a timedelta of at least 1 ms, not 1"),
+        (SECOND, "stream_time", print, "follows a PunctuationType, STREAM_TIME or WALL_CLOCK_TIME, not 'stream_time'"),
+        (SECOND, PunctuationType.STREAM_TIME, None, "calls a plain function of the time, not None"),
+    ],
+)
+def test_a_punctuation_that_would_never_be_what_was_meant_is_refused(
+    interval: Any, type: Any, callback: Any, message: str
+) -> None:
+    class Scheduling(Base):
+        def init(self, context: ProcessorContext[Any, Any]) -> None:
+            context.schedule(interval, type, callback)
+
+    with pytest.raises(TaskError, match=message):
+        drive(Scheduling)
+    with pytest.raises(ValueError, match=message):
+        MockProcessorContext().schedule(interval, type, callback)
+
+
+class Waiting(Base):
+    async def process(self, record: Record[Any, Any]) -> None:  # type: ignore[override]
+        self.context.forward(record)
+
+
+@pytest.mark.parametrize("supplier", [Waiting, lambda: Waiting()])
+def test_a_processor_that_would_have_to_be_awaited_is_refused(supplier: Any) -> None:
+    """Its records would be lost: nothing awaits what `process` returns."""
+    with pytest.raises(TopologyError, match=r"Waiting\.process is a coroutine function, and nothing awaits it"):
+        StreamsBuilder().stream(IN).process(supplier)
+
+
+@pytest.mark.parametrize("supplier", [Base, lambda: Base()])
+def test_a_processor_that_may_change_keys_is_refused_where_they_have_to_stay(supplier: Any) -> None:
+    """Records of a key would meet in no task: nothing behind it repartitions."""
+    builder = StreamsBuilder()
+    with pytest.raises(TopologyError, match="Base is a Processor, which may change them: make it a FixedKeyProcessor"):
+        builder.stream(IN).process_values(supplier)
+    with pytest.raises(TopologyError, match="make it a FixedKeyProcessor"):
+        builder.table(IN).transform_values(supplier)
+
+
+def test_stores_are_a_list() -> None:
+    with pytest.raises(TopologyError, match=r"stores= takes a list of stores or of their names: \['names'\]"):
+        StreamsBuilder().stream(IN).process(Base, stores="names")
 
 
 def test_errors_in_punctuations_name_the_node() -> None:

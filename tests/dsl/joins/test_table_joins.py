@@ -106,6 +106,38 @@ def test_a_versioned_table_is_read_as_of_the_record(records: list[Piped]) -> Non
     assert run(versioned_join(None), records) == expected
 
 
+@settings(max_examples=100, deadline=None)
+@given(inputs(), st.integers(0, 20))
+def test_with_grace_records_are_joined_once_with_the_row_of_their_time(records: list[Piped], grace: int) -> None:
+    """A list of what waits, looked through at each record that waits itself."""
+    versions: dict[str, dict[int, str | None]] = {}
+    waiting: list[tuple[int, str, int, str]] = []
+    expected: list[list[Row]] = []
+    now = waited = -1
+
+    def joined(key: str | None, value: str, timestamp: int) -> Row:
+        of_key = versions.get(key or "", {})
+        before = [time for time in of_key if time <= timestamp]
+        return Row(key, both(value, of_key[max(before)] if before else None), timestamp)
+
+    for place, (left, key, value, timestamp) in enumerate(records):
+        found: list[Row] = []
+        if not left and key is not None:
+            versions.setdefault(key, {})[timestamp] = value
+        elif left:
+            now = max(now, timestamp)
+            if value is not None and (key is None or timestamp < waited - grace):
+                found.append(joined(key, value, timestamp))
+            elif value is not None and key is not None:
+                waited = now
+                waiting.append((timestamp, key, place, value))
+                due = sorted(row for row in waiting if row[0] <= waited - grace)
+                waiting = [row for row in waiting if row not in due]
+                found += [joined(of, text, time) for time, of, _, text in due]
+        expected.append(found)
+    assert run(versioned_join(grace), records) == expected
+
+
 def test_with_grace_records_wait_and_come_in_the_order_of_time() -> None:
     records = [
         Piped(True, "a", "l9", 9),

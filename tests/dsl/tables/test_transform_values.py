@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streamlet import FixedKeyProcessor, Record, Stores, StreamsBuilder, StreamsError, TopologyTestDriver, serdes
-from tests.dsl.tables.support import LEFT, OUT, Table, pair, run
+from tests.dsl.tables.support import LEFT, OUT, Table, pair, rows, run
 
 COUNTS = Stores.key_value("counts", serdes.json, serdes.json, in_memory=True)
 
@@ -56,6 +59,29 @@ def test_deletions_are_transformed_too() -> None:
 def test_what_is_not_forwarded_is_deleted() -> None:
     out = run(lambda left, _: left.transform_values(Odd, store="odd"), [("L", 1, 3, 1), ("L", 1, 4, 2)])
     assert out == [[(1, 3, 1)], [(1, None, 2)]]
+
+
+STEPS = st.lists(
+    st.tuples(st.just("L"), st.integers(0, 2), st.none() | st.integers(0, 5), st.integers(0, 20)), max_size=12
+)
+
+
+@pytest.mark.parametrize("store", [None, "odd"])
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+def test_groups_of_what_it_makes_are_those_of_the_rows_as_they_are(store: str | None, steps: list[Any]) -> None:
+    """Rows that it leaves out are in no group, and what it made of a row before is subtracted."""
+    table = {key: value for _, key, value, _ in steps}
+    groups = Counter(value for value in table.values() if value is not None and value % 2)
+
+    def program(left: Table, _right: Table) -> Table:
+        return left.transform_values(Odd, store=store).group_by(lambda key, odd: (odd, key)).count()
+
+    counted = rows(run(program, steps))
+    assert {group: count for group, count in counted.items() if count} == groups
+    assert rows(run(lambda left, _: left.transform_values(Odd, store=store), steps)) == {
+        key: value for key, value in table.items() if value is not None and value % 2
+    }
 
 
 def test_two_values_for_one_are_refused() -> None:
