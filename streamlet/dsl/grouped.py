@@ -15,6 +15,7 @@ from streamlet.dsl.repartition import insert_repartition
 from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.dsl.table import KTable
 from streamlet.dsl.table_steps import TableStep
+from streamlet.dsl.versioned_rows import keeping_versions
 from streamlet.dsl.windows import SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows
 from streamlet.errors import TopologyError
 from streamlet.processor.operator import Forward, NodeContext, Operator
@@ -47,7 +48,8 @@ class Count(Operator):
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
         store, sends_old = context.store(self.store), self.sends_old
-        get, put, dropped, failed = store.fast_get, store.fast_put, context.dropped, context.failed
+        get, dropped, failed = store.fast_get, context.dropped, context.failed
+        put, forward = keeping_versions(store, context, forward)
 
         def count(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             if key is None or value is None:
@@ -82,7 +84,8 @@ class Reduce(Operator):
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
         store, sends_old, reducer = context.store(self.store), self.sends_old, self.reducer
-        get, put, dropped, failed = store.fast_get, store.fast_put, context.dropped, context.failed
+        get, dropped, failed = store.fast_get, context.dropped, context.failed
+        put, forward = keeping_versions(store, context, forward)
 
         def reduce(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             if key is None or value is None:
@@ -119,7 +122,8 @@ class Aggregate(Operator):
         """Return the function."""
         store, sends_old = context.store(self.store), self.sends_old
         initializer, aggregator = self.initializer, self.aggregator
-        get, put, dropped, failed = store.fast_get, store.fast_put, context.dropped, context.failed
+        get, dropped, failed = store.fast_get, context.dropped, context.failed
+        put, forward = keeping_versions(store, context, forward)
 
         def aggregate(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             if key is None or value is None:

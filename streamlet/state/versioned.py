@@ -136,7 +136,7 @@ class VersionedKeyValueStore(VersionedReads[K, V]):
     Attributes:
         name: Name of the store.
         expiry: Its history retention, and how far its time has come.
-        fast_get: Returns the latest version of a key, value and timestamp first, as other stores of tables do.
+        fast_get: Returns value and timestamp of a key's latest version, as other stores of tables do.
         fast_put: Does what `put` does.
     """
 
@@ -153,7 +153,6 @@ class VersionedKeyValueStore(VersionedReads[K, V]):
         super().__init__(keys, values, buffer, segments, expiry.retention_ms, lambda: expiry.observed)
         self.name = keys.store
         self.expiry = expiry
-        self.fast_get: Callable[[K], VersionedRecord[V] | None] = self.get
         self.fast_put: Callable[[K, V | None, int], int] = self.put
         self._buffer = buffer
         self._indexed = segments
@@ -161,6 +160,11 @@ class VersionedKeyValueStore(VersionedReads[K, V]):
         buffer.events = {}
         buffer.replay = self._replay
         buffer.on_rollback = segments.rolled_back
+
+    def fast_get(self, key: K, /) -> tuple[V, int] | None:
+        """See the class."""
+        version = self.get(key)
+        return None if version is None else (version.value, version.timestamp)
 
     def put(self, key: K, value: V | None, timestamp: int, /) -> int:
         """Add a version that is valid from `timestamp` (ms) until the next one; None says that the key was deleted

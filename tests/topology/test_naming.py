@@ -27,7 +27,7 @@ def keyed(builder: StreamsBuilder, topic: Topic[str, str] = ONE) -> Any:
     return builder.stream(topic).select_key(lambda _, value: value)
 
 
-def extractor(_: str, value: str) -> str:
+def extractor(value: str) -> str:
     return value
 
 
