@@ -136,9 +136,24 @@ def _callable(key: str, value: object) -> Callable[..., Any]:
     return value
 
 
+def _topic(key: str, value: object) -> str:
+    text = _text(key, value)
+    if not _legal(text, 249):
+        raise ConfigError(
+            f"{key}: {text!r} is no topic's name: use 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-'"
+        )
+    return text
+
+
+def _legal(name: str, most: int) -> bool:
+    return (
+        all((c.isalnum() and c.isascii()) or c in "._-" for c in name) and len(name) <= most and name not in {".", ".."}
+    )
+
+
 def _application_id(key: str, value: object) -> str:
     text = _text(key, value)
-    if not all((c.isalnum() and c.isascii()) or c in "._-" for c in text) or len(text) > 200 or text in {".", ".."}:
+    if not _legal(text, 200):
         raise ConfigError(
             f"{key} {text!r} may hold the characters a-z, A-Z, 0-9, '.', '_' and '-' only: topics are named after it"
         )
@@ -244,7 +259,7 @@ class StreamsConfig:
         "production.exception.handler", _callable, None, doc="Asked when a record cannot be written; default: fail."
     )
     dead_letter_queue_topic: str | None = _setting(
-        "errors.dead.letter.queue.topic.name", _text, None, doc="Where records go that a handler lets pass (KIP-1034)."
+        "errors.dead.letter.queue.topic.name", _topic, None, doc="Where records go that a handler lets pass (KIP-1034)."
     )
     topology_optimization: frozenset[str] = _setting(
         OPTIMIZATION_KEY,

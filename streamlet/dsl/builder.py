@@ -134,6 +134,8 @@ class StreamsBuilder:
         _check_extractor(timestamp_extractor)
         options = materialized(store)
         serdes = Serdes(topic.key_serde, options.value_serde or topic.value_serde)
+        if options.changelog_config:
+            raise TopologyError(f"the changelog of a global table is its topic, {topic.name!r}: configure that")
         pending = pending_store(self.plan, evolve(options, logging=False), topic.name + "-", serdes, _ASK)
         source = self.plan.suffixed_name(name, "-source", "KSTREAM-SOURCE-")
         node = self.plan.name(name, "KTABLE-SOURCE-")

@@ -52,6 +52,16 @@ def _check_serde(instance: Any, _attribute: object, serde: object) -> None:
     check_serde(serde, f"value_serde of store {instance.name!r}" if instance.name else "value_serde of Materialized")
 
 
+def _check_changelog(instance: Any, _attribute: object, configs: object) -> None:
+    what = f"changelog_config of store {instance.name!r}"
+    if not isinstance(configs, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, str) for name, value in configs.items()
+    ):
+        raise TopologyError(f"{what} maps names to text, like {{'segment.bytes': '1048576'}}, and is not {configs!r}")
+    if configs and not instance.logging:
+        raise TopologyError(f"{what} would configure nothing: with logging=False there is no changelog")
+
+
 @frozen
 class Materialized(Generic[VM]):
     """Name and options of a table's store. Generic in the value only: the key's serde comes with the grouping.
@@ -80,7 +90,7 @@ class Materialized(Generic[VM]):
     logging: bool = field(default=True, kw_only=True)
     caching: bool = field(default=True, kw_only=True)
     immutable_values: bool = field(default=False, kw_only=True)
-    changelog_config: Mapping[str, str] = field(factory=dict, kw_only=True)
+    changelog_config: Mapping[str, str] = field(factory=dict, kw_only=True, validator=_check_changelog)
     supplier: StoreSupplier | None = field(default=None, kw_only=True)
 
     @classmethod

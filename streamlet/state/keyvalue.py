@@ -22,6 +22,7 @@ from streamlet.state.codec import KeyCodec, ValueCodec, pair
 from streamlet.state.entries import Entries, Entry
 from streamlet.state.iterator import StoreIterator
 from streamlet.state.values import ValueAndTimestamp
+from streamlet.state.views import ReadOnly
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -53,7 +54,7 @@ class ReadOnlyKeyValueStore(Protocol[K, V]):
         """Return about how many entries there are."""
 
 
-class KeyValueReads(Generic[K, V]):
+class KeyValueReads(ReadOnly, Generic[K, V]):
     """Reads of a key-value store; by itself, a view of its committed state.
 
     Raises:

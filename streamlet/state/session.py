@@ -26,6 +26,7 @@ from streamlet.state.entries import Entry
 from streamlet.state.expiry import Expiry
 from streamlet.state.iterator import StoreIterator
 from streamlet.state.segmented import Found, IndexedSegments, Segmented
+from streamlet.state.views import ReadOnly
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -35,7 +36,7 @@ _START = Struct(">Q")
 _SUFFIX = Struct(">QQ")
 
 
-class SessionReads(Generic[K, V]):
+class SessionReads(ReadOnly, Generic[K, V]):
     """Reads of a session store; by itself, a view of its committed state.
 
     Sessions that ended `retention` or more before the latest end that was put are not shown.

@@ -19,6 +19,7 @@ from streamlet.state.entries import Entries, Entry
 from streamlet.state.expiry import SEGMENT_BYTES, Expiry
 from streamlet.state.segmented import IndexedSegments, Segmented
 from streamlet.state.values import ChangelogRecord
+from streamlet.state.views import ReadOnly
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -67,7 +68,7 @@ def version_serde(serde: Serde[Any]) -> Serde[Any]:
     return FunctionSerde(f"versions of {serde!r}", encode, decode, immutable=serde.immutable)
 
 
-class VersionedReads(Generic[K, V]):
+class VersionedReads(ReadOnly, Generic[K, V]):
     """Reads of a versioned store; by itself, a view of its committed state.
 
     Args:

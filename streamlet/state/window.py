@@ -26,6 +26,7 @@ from streamlet.state.expiry import Expiry
 from streamlet.state.iterator import StoreIterator
 from streamlet.state.segmented import Found, IndexedSegments, Segmented
 from streamlet.state.values import ValueAndTimestamp
+from streamlet.state.views import ReadOnly
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -37,7 +38,7 @@ _MAX_SEQUENCE = 0x7FFFFFFF
 _CACHED_STARTS = 256
 
 
-class WindowReads(Generic[K, V]):
+class WindowReads(ReadOnly, Generic[K, V]):
     """Reads of a window store; by itself, a view of its committed state.
 
     Times are those at which windows start (ms). What is older than the retention, seen from the latest start that was

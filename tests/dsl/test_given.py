@@ -12,10 +12,13 @@ import pytest
 from streamlet import (
     JoinWindows,
     Materialized,
+    Processor,
+    Record,
     SessionWindows,
     Stores,
     StreamsBuilder,
     Suppressed,
+    TaskError,
     TimeWindows,
     Topic,
     TopologyError,
@@ -162,6 +165,18 @@ WRONG: dict[str, tuple[Program, str]] = {
         lambda b: Materialized("name", history_retention=timedelta(microseconds=500)),
         "whole milliseconds",
     ),
+    "configs that are numbers": (
+        lambda b: Materialized("name", changelog_config={"segment.bytes": 5}),  # type: ignore[dict-item]
+        "maps names to text",
+    ),
+    "configs of a changelog that is not there": (
+        lambda b: Materialized("name", logging=False, changelog_config={"segment.bytes": "5"}),
+        "with logging=False there is no changelog",
+    ),
+    "configs of a global table's changelog": (
+        lambda b: b.global_table(IN, store=Materialized("name", changelog_config={"segment.bytes": "5"})),
+        "the changelog of a global table is its topic, 'in'",
+    ),
     "less than a millisecond of waiting": (
         lambda b: Suppressed.until_time_limit(timedelta(microseconds=500)),
         "whole milliseconds",
@@ -259,3 +274,18 @@ def test_groups_are_told_apart_by_type_as_by_value() -> None:
             source.pipe_input("row", value, time)
         counts = driver.get_state_store("counts")
         assert [counts.get(group) for group in (1, True, 1.0)] == [0, 0, 1]
+
+
+def test_a_global_store_says_that_it_is_only_read() -> None:
+    class Writes(Processor[Any, Any, Any, Any]):
+        def process(self, record: Record[Any, Any]) -> None:
+            self.context.get_state_store("all").put(record.key, record.value)
+
+    builder = StreamsBuilder()
+    builder.global_table(OTHER, store="all")
+    builder.stream(IN).process(Writes)
+    with (
+        TopologyTestDriver(builder.build()) as driver,
+        pytest.raises(TaskError, match="no attribute 'put': this is a view for reading; a global store is written by"),
+    ):
+        driver.create_input_topic(IN).pipe_input("k", "v")

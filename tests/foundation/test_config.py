@@ -69,6 +69,7 @@ def test_prefixes_pass_through() -> None:
         ({"no.such.thing.at.all": 1}, "no.such.thing.at.all is unknown: the keys are"),
         ({"processing.exception.handler": 3}, "processing.exception.handler must be a function"),
         ({"application.id": "a b"}, "application.id 'a b' may hold"),
+        ({"errors.dead.letter.queue.topic.name": "a b"}, "'a b' is no topic's name"),
         ({3: 4}, "keys are strings"),
     ],
 )
