@@ -9,7 +9,7 @@ from threading import Event
 from typing import Any
 
 from benchmarks.meter import Moment, Used, between, now
-from benchmarks.work import JOIN_MS, WINDOW_MS, Job
+from benchmarks.work import JOIN_MS, WINDOW_MS, Job, net_of
 from streamlet import JoinWindows, Materialized, Sensor, StreamsBuilder, Topic, Topology, serdes, start
 
 _PATIENCE_SECONDS = 300
@@ -114,6 +114,27 @@ def tables(job: Job) -> Topology:
     paid = orders.filter(_paid).to_table(store=Materialized("paid", immutable_values=True))
     open = orders.filter_not(_paid).to_table(store=Materialized("open", immutable_values=True))
     paid.join(open, _ids).to_stream().to(Topic(job.output, serdes.bytes_, serdes.json))
+    return builder.build()
+
+
+def threads(job: Job) -> Topology:
+    """Make a value of each order by a plain function, in threads."""
+    return _concurrent(job, net_of)
+
+
+def coroutines(job: Job) -> Topology:
+    """Make a value of each order by a coroutine function."""
+
+    async def net(order: Any) -> dict[str, Any]:
+        return net_of(order)
+
+    return _concurrent(job, net)
+
+
+def _concurrent(job: Job, function: Callable[[Any], Any]) -> Topology:
+    builder = StreamsBuilder()
+    orders = builder.stream(Topic(job.input, serdes.bytes_, serdes.json))
+    orders.map_values_async(function).to(Topic(job.output, serdes.bytes_, serdes.json))
     return builder.build()
 
 

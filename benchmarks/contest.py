@@ -57,7 +57,7 @@ class Outcome:
 def hold(log: LogForContests, work: Work, *, exactly_once: bool, records: int, rounds: int) -> Outcome:
     """Have both do the work `rounds` times, taking turns in who begins."""
     records *= work.longer
-    log.prepare(work.keys, records)
+    log.prepare(work, records)
     seen: list[tuple[Used, Used]] = []
     for number in range(rounds):
         used: dict[str, Used] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 import orjson
 
-from benchmarks import applications, handwritten, handwritten_joins
+from benchmarks import applications, handwritten, handwritten_joins, tasks
 from benchmarks.meter import Used
 from benchmarks.work import Job
 
@@ -22,6 +22,9 @@ def measure(contestant: str, job: Job, directory: Path) -> Used:
             "windows": applications.windows,
             "streams": applications.streams,
             "tables": applications.tables,
+            "threads": applications.threads,
+            "coroutines": applications.coroutines,
+            "tasks": tasks.application,
         }
         return applications.run(makers[job.kind], job, directory)
     loops = {
@@ -30,6 +33,9 @@ def measure(contestant: str, job: Job, directory: Path) -> Used:
         "windows": handwritten.count,
         "streams": handwritten_joins.streams,
         "tables": handwritten_joins.tables,
+        "threads": handwritten.values,
+        "coroutines": handwritten.values,
+        "tasks": tasks.loop,
     }
     return loops[job.kind](job, directory)
 

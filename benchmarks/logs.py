@@ -18,7 +18,7 @@ class LogForContests(Protocol):
 
     name: str
 
-    def prepare(self, keys: int, records: int) -> None:
+    def prepare(self, work: Work, records: int) -> None:
         """Write an input, if it is not there yet."""
 
     def job(self, work: Work, *, exactly_once: bool, records: int, directory: Path) -> Job:
@@ -34,13 +34,17 @@ class LogForContests(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
 
-def _load(servers: str, topic: str, records: int, keys: int) -> None:
+def _load(servers: str, topic: str, records: int, work: Work) -> None:
     """In a process of its own, so that nothing of it stays in this one."""
     subprocess.run(
         [sys.executable, "-c", "import sys; from benchmarks.records import load; a = sys.argv; "
-         "load(a[1], a[2], int(a[3]), int(a[4]))", servers, topic, str(records), str(keys)],
+         "load(a[1], a[2], int(a[3]), int(a[4]), a[5])", servers, topic, str(records), str(work.keys), work.input],
         check=True,
     )  # fmt: skip
+
+
+def _input(work: Work, records: int) -> str:
+    return f"input-{work.input}-{work.keys}-{records}"
 
 
 class EmbeddedLog:
@@ -54,7 +58,7 @@ class EmbeddedLog:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._prepared: set[tuple[int, int]] = set()
+        self._prepared: set[str] = set()
         self._serial = numbers()
 
     def __enter__(self) -> Self:
@@ -63,20 +67,18 @@ class EmbeddedLog:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def _master(self, keys: int, records: int) -> Path:
-        return self._directory / f"input-{keys}-{records}"
-
-    def prepare(self, keys: int, records: int) -> None:
+    def prepare(self, work: Work, records: int) -> None:
         """Write an input, if it is not there yet."""
-        if (keys, records) not in self._prepared:
-            self._master(keys, records).mkdir()
-            _load(f"embedded:{self._master(keys, records) / 'log.db'}", "input", records, keys)
-            self._prepared.add((keys, records))
+        name = _input(work, records)
+        if name not in self._prepared:
+            (self._directory / name).mkdir()
+            _load(f"embedded:{self._directory / name / 'log.db'}", "input", records, work)
+            self._prepared.add(name)
 
     def job(self, work: Work, *, exactly_once: bool, records: int, directory: Path) -> Job:
         """Return a job with a log of its own."""
         log = directory / "log"
-        shutil.copytree(self._master(work.keys, records), log)
+        shutil.copytree(self._directory / _input(work, records), log)
         return work.job(
             f"embedded:{log / 'log.db'}",
             application=f"app-{next(self._serial)}",
@@ -101,7 +103,7 @@ class KafkaLog:
 
     def __init__(self) -> None:
         self._cluster = Cluster(jvm_args=("-Xmx1g",))
-        self._prepared: set[tuple[int, int]] = set()
+        self._prepared: set[str] = set()
 
     def __enter__(self) -> Self:
         self._cluster.launch()
@@ -110,22 +112,22 @@ class KafkaLog:
     def __exit__(self, *error: object) -> None:
         self._cluster.close()
 
-    def prepare(self, keys: int, records: int) -> None:
+    def prepare(self, work: Work, records: int) -> None:
         """Write an input, if it is not there yet."""
-        if (keys, records) not in self._prepared:
-            topic = self._cluster.create_topic(f"input-{keys}-{records}")
-            _load(self._cluster.bootstrap_servers, topic, records, keys)
-            self._prepared.add((keys, records))
+        name = _input(work, records)
+        if name not in self._prepared:
+            _load(self._cluster.bootstrap_servers, self._cluster.create_topic(name), records, work)
+            self._prepared.add(name)
 
     def job(self, work: Work, *, exactly_once: bool, records: int, directory: Path) -> Job:
         """Return a job with an application and an output topic of its own."""
         name = self._cluster.unique(work.kind)
-        if work.kind != "stateless":  # the hand-written loop's; streamlet makes its own
+        if work.kind in ("count", "windows", "streams", "tables"):  # the hand-written loop's; streamlet makes its own
             self._cluster.create_topic(f"{name}-changelog", configs={"cleanup.policy": "compact"})
         return work.job(
             self._cluster.bootstrap_servers,
             application=name,
-            input=f"input-{work.keys}-{records}",
+            input=_input(work, records),
             output=self._cluster.create_topic(f"{name}-output"),
             exactly_once=exactly_once,
             records=records,

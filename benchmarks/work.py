@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import frozen
 
 WINDOW_MS = 10_000
@@ -15,7 +17,8 @@ class Job:
     """One measurement.
 
     Attributes:
-        kind: ``stateless``, ``count``, ``windows``, ``streams`` or ``tables``.
+        kind: ``stateless``, ``count``, ``windows``, ``streams``, ``tables``; ``threads`` or ``coroutines``: a value of
+            each order by `map_values_async`; ``tasks``: the task worker.
         servers: Address of the log.
         exactly_once: The guarantee; otherwise at least once.
         application: Name of the application: group, transactional id, prefix of its topics.
@@ -53,6 +56,7 @@ class Work:
         buffers: See `Job`.
         longer: So many times the records of the others, as the first fetches weigh in with few.
         only: The one log it is for; None: each.
+        input: What is read: ``orders``, or ``tasks`` as a workflow manager sends them.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Work:
     buffers: bool = False
     longer: int = 1
     only: str | None = None
+    input: str = "orders"
 
     def job(self, servers: str, *, application: str, input: str, output: str, exactly_once: bool, records: int) -> Job:
         """Return one to be done."""
@@ -83,4 +88,12 @@ WORKS = (
     Work("windowed count, 1 k keys, emitted", "windows", 1_000, 0.60),
     Work("stream-stream join, 1 k keys", "streams", 1_000, None),
     Work("table-table join, 1 k keys", "tables", 1_000, None),
+    Work("map_values_async, a function", "threads", 1_000, None),
+    Work("map_values_async, a coroutine", "coroutines", 1_000, None),
+    Work("worker, tasks that end at once", "tasks", 1_000, None, input="tasks"),
 )
+
+
+def net_of(order: Any) -> dict[str, Any]:
+    """What is made of an order by `map_values_async`: done at once, so that all the cost is the way there and back."""
+    return {"customer": order["customer"], "net": order["amount"] / 1.19}
