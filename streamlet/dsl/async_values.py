@@ -6,16 +6,15 @@ import asyncio
 import inspect
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from datetime import timedelta
-from functools import partial
 from time import monotonic
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 from attrs import field, frozen
 
 from streamlet.errors import TopologyError
-from streamlet.processor.calls import CallThreads, event_loop
+from streamlet.processor.calls import CallQueue, event_loop
 from streamlet.processor.operator import Forward, InFlight, NodeContext, Operator
 from streamlet.records import Headers, Record
 
@@ -24,6 +23,9 @@ Ordering: TypeAlias = Literal["partition", "key", "none"]
 
 Takes: TypeAlias = Literal["value", "key and value", "record"]
 """What the user's function is given."""
+
+_TOGETHER: Final = 16
+"""So many results wake the task's thread, if there are more calls to be done."""
 
 
 @frozen
@@ -105,12 +107,12 @@ class _Line:
 
 
 class _Call:
-    """One call of the user's function. Only the task's thread writes to it."""
+    """One call of the user's function. Only the task's thread writes to it, but for `began` and `coroutine`."""
 
     __slots__ = (
-        "deadline",
+        "began",
+        "coroutine",
         "error",
-        "future",
         "headers",
         "key",
         "line",
@@ -128,15 +130,15 @@ class _Call:
         self.timestamp = timestamp
         self.headers = headers
         self.line: _Line | None = None
-        self.deadline = 0.0
-        self.future: Future[Any] | None = None
+        self.began: float | None = None
+        self.coroutine: asyncio.Future[Any] | None = None
         self.over = False
         self.result: Any = None
         self.error: BaseException | None = None
 
 
 class _Calls:
-    """The node at work in one task. All methods but `_run`, `_await` and `_end` are for the task's thread."""
+    """The node at work in one task. All methods but `_run`, and those of the event loop, are for the task's thread."""
 
     def __init__(self, operator: MapValuesAsync, context: NodeContext, forward: Forward) -> None:
         self._function = operator.function
@@ -150,10 +152,11 @@ class _Calls:
         self._context = context
         self._forward = forward
         self._in_flight: InFlight = context.defer(self, operator.max_in_flight)
-        self._threads = CallThreads(f"{context.node}-{context.task_id}")
+        self._queue = CallQueue(self._run)
         self._ended: deque[tuple[_Call, Any, BaseException | None]] = deque()
+        self._wakes = False
         self._clear()
-        context.on_close(self._close)
+        context.on_close(self.drop)
 
     def _clear(self) -> None:
         self._newest: _Unit | None = None
@@ -161,10 +164,6 @@ class _Calls:
         self._lines: dict[Any, _Line] = {}
         self._waiting: deque[_Call] = deque()
         self._running: dict[_Call, None] = {}  # in the order in which they began
-
-    def _close(self) -> None:
-        self.drop()
-        self._threads.close()
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
@@ -187,7 +186,6 @@ class _Calls:
                 return
             call.line.busy = True
         self._waiting.append(call)
-        self._begin_calls()
 
     def _stand_in_line(self, unit: _Unit, name: Any) -> _Line:
         line = self._lines.get(name)
@@ -204,23 +202,22 @@ class _Calls:
 
     # --- calls --------------------------------------------------------------------------------------------------------
 
-    def _begin_calls(self) -> None:
+    def begin(self) -> None:
+        """Hand over the calls that may run now, all at once: threads are woken for many together."""
         # Calls that were given up after their timeout keep their threads: there may be as many of those, and no more.
-        while self._waiting and len(self._running) < self._most and self._threads.outstanding < 2 * self._most:
-            self._begin(self._waiting.popleft())
-
-    def _begin(self, call: _Call) -> None:
-        self._running[call] = None
-        if self._seconds is not None:
-            call.deadline = monotonic() + self._seconds
+        space = min(self._most - len(self._running), 2 * self._most - self._queue.outstanding)
+        count = min(space, len(self._waiting))
+        if count <= 0:
+            return
+        calls = [self._waiting.popleft() for _ in range(count)]
+        self._running.update(dict.fromkeys(calls))
         if self._coroutines:
-            try:
-                self._await(call, self._function(*self._arguments(call)))
-            except Exception as error:  # it does not take these arguments
-                self._ended.append((call, None, error))
-                self._in_flight.wake()
+            now = monotonic()
+            for call in calls:
+                call.began = now
+            event_loop().call_soon_threadsafe(self._start_all, calls)
         else:
-            self._threads.submit(partial(self._run, call))
+            self._queue.submit(calls)
 
     def _arguments(self, call: _Call) -> tuple[Any, ...]:
         match self._takes:
@@ -233,30 +230,48 @@ class _Calls:
 
     def _run(self, call: _Call) -> None:
         result, failure = None, None
+        if self._seconds is not None:
+            call.began = monotonic()
         try:
             if not call.over:
                 result = self._function(*self._arguments(call))
                 if inspect.isawaitable(result):
-                    self._await(call, _awaited(result))
+                    event_loop().call_soon_threadsafe(self._start, call, result)
                     return
         except BaseException as error:
             failure = error
-        self._ended.append((call, result, failure))
-        self._in_flight.wake()
+        ended = self._ended
+        ended.append((call, result, failure))
+        if len(ended) >= _TOGETHER or not self._queue.waiting:
+            self._in_flight.wake()
 
-    def _await(self, call: _Call, coroutine: Any) -> None:
-        future = asyncio.run_coroutine_threadsafe(coroutine, event_loop())
-        call.future = future
-        future.add_done_callback(partial(self._end, call))
+    # --- on the event loop --------------------------------------------------------------------------------------------
+
+    def _start_all(self, calls: list[_Call]) -> None:
+        for call in calls:
+            self._start(call, None)
+
+    def _start(self, call: _Call, awaitable: Any) -> None:
+        call.coroutine = asyncio.ensure_future(self._await(call, awaitable))
         if call.over:
-            future.cancel()
+            call.coroutine.cancel()
 
-    def _end(self, call: _Call, future: Future[Any]) -> None:
-        if future.cancelled():
-            self._ended.append((call, None, CancelledError("the coroutine was cancelled")))
-        else:
-            failure = future.exception()
-            self._ended.append((call, None if failure is not None else future.result(), failure))
+    async def _await(self, call: _Call, awaitable: Any) -> None:
+        result: Any = None
+        failure: BaseException | None = None
+        try:
+            result = await (self._function(*self._arguments(call)) if awaitable is None else awaitable)
+        except asyncio.CancelledError:
+            failure = CancelledError("the coroutine was cancelled")
+        except BaseException as error:
+            failure = error
+        self._ended.append((call, result, failure))
+        if not self._wakes:  # once for all that end in this round of the loop
+            self._wakes = True
+            asyncio.get_running_loop().call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._wakes = False
         self._in_flight.wake()
 
     # --- out ----------------------------------------------------------------------------------------------------------
@@ -271,23 +286,22 @@ class _Calls:
                 self._finish(call, released)
         if self._timeout is not None and self._running:
             self._expire(released)
-        self._begin_calls()
         for unit in released:
             self._send_on(unit)
         return len(released)
 
     def _expire(self, released: list[_Unit]) -> None:
-        now = monotonic()
+        assert self._seconds is not None
+        began_before = monotonic() - self._seconds
         late: list[_Call] = []
         for call in self._running:
-            if call.deadline > now:
+            if call.began is None or call.began > began_before:
                 break
             late.append(call)
         for call in late:
             call.error = TimeoutError(f"the call took longer than {self._timeout}")
             self._finish(call, released)
-            if call.future is not None:
-                call.future.cancel()
+            _cancel(call)
 
     def _finish(self, call: _Call, released: list[_Unit]) -> None:
         call.over = True
@@ -338,12 +352,12 @@ class _Calls:
         self._clear()
         for call in (*running, *waiting):
             call.over = True
-            if call.future is not None:
-                call.future.cancel()
+            _cancel(call)
 
 
-async def _awaited(awaitable: Any) -> Any:
-    return await awaitable
+def _cancel(call: _Call) -> None:
+    if call.coroutine is not None:
+        event_loop().call_soon_threadsafe(call.coroutine.cancel)
 
 
 def _hashable(key: Any) -> Any:

@@ -1,63 +1,195 @@
-"""Where user code waits: threads for plain functions, one event loop for coroutines.
+"""Where user code waits: threads for plain functions, one event loop for coroutines; of each one for the process.
 
 Both are daemons: a call that hangs must not keep the process from ending. User code in them has no store at hand.
+
+A thread for each call would cost more than most calls: each has to be woken, and all of them contend for the
+interpreter. So calls stand in a queue, and few threads do them, one after the other without a switch in between. A
+watch looks at the queue every few milliseconds while calls wait in it: a thread that is still at the same call no
+longer counts, and another one takes its place. So a slow call holds up others for two looks at most; and if all calls
+wait for something, there come to be as many threads as there are calls.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
+from time import monotonic, process_time, sleep
+from typing import Any, Final
 
-Job = Callable[[], None]
+LOOK_SECONDS: Final = 0.002
+"""How often the watch looks at calls that wait for a thread."""
+
+_MOST_AT_A_TIME: Final = 4
+"""So many threads take calls from the queue at most, beside those that are at slow ones."""
+
+_MOST_RESTING: Final = 64
+"""So many threads without a call are kept."""
+
+_BUSY: Final = 0.7
+"""A process that uses so much of a core has no use for more threads: they would wait for the interpreter."""
+
+_BRISK: Final = 1_000.0
+"""So many calls a second have to begin for the threads there are to be enough."""
+
+
+class CallQueue:
+    """The calls of one owner, which the threads of the process do.
+
+    Args:
+        run: Does a call, in a thread; it must not raise.
+
+    Attributes:
+        waiting: How many calls no thread has begun.
+        outstanding: How many calls have not ended.
+    """
+
+    __slots__ = ("outstanding", "run", "waiting")
+
+    def __init__(self, run: Callable[[Any], None]) -> None:
+        self.run = run
+        self.waiting = 0
+        self.outstanding = 0
+
+    def submit(self, calls: Sequence[Any]) -> None:
+        """Have calls done, in this order as far as they do not run at the same time."""
+        _threads.submit(self, calls)
+
+
+class _Thread:
+    """A thread's account of itself, guarded by the lock of `CallThreads`."""
+
+    __slots__ = ("begun", "resting", "seen", "slow")
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.seen = 0
+        self.slow = False
+        self.resting = False
 
 
 class CallThreads:
-    """Threads for plain functions; there are as many as there have been calls at a time.
+    """Threads for plain functions, and the watch over them."""
 
-    Args:
-        name: What their names begin with.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._threads = 0
-        self._closed = False
-        self.outstanding = 0
+        self._calls: deque[tuple[CallQueue, Any]] = deque()
+        self._threads: set[_Thread] = set()
+        self._resting = 0
+        self._slow = 0
+        self._level = 1
+        self._named = 0
+        self._woken: SimpleQueue[None] = SimpleQueue()
+        self._look: SimpleQueue[None] = SimpleQueue()
+        self._has_watch = False
+        self._watched = False
 
-    def submit(self, job: Job) -> None:
-        """Run a job in a thread; it must not raise."""
+    def submit(self, queue: CallQueue, calls: Sequence[Any]) -> None:
+        """Have calls done, in this order as far as they do not run at the same time."""
         with self._lock:
-            self.outstanding += 1
-            new = self.outstanding > self._threads
-            if new:
-                self._threads += 1
-                number = self._threads
-        self._jobs.put(job)
-        if new:
-            threading.Thread(target=self._run, name=f"{self._name}-{number}", daemon=True).start()
-
-    def close(self) -> None:
-        """End the threads, each after the job it is at; those that no thread has begun are dropped by their owner."""
-        with self._lock:
-            if self._closed:
+            queue.waiting += len(calls)
+            queue.outstanding += len(calls)
+            self._calls.extend([(queue, call) for call in calls])
+            woken = self._fill_up()
+            if self._watched or len(self._calls) <= woken:
                 return
-            self._closed = True
-            threads = self._threads
-        for _ in range(threads):
-            self._jobs.put(None)
+            self._watched = True
+            if not self._has_watch:
+                self._has_watch = True
+                threading.Thread(target=self._watch, name="streamlet-call-watch", daemon=True).start()
+        self._look.put(None)
 
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                job()
-            finally:
+    # --- threads, under the lock --------------------------------------------------------------------------------------
+
+    def _active(self) -> int:
+        return len(self._threads) - self._resting - self._slow
+
+    def _fill_up(self) -> int:
+        missing = max(0, min(self._level - self._active(), len(self._calls)))
+        for _ in range(missing):
+            if self._resting:
+                self._resting -= 1
+                self._woken.put(None)
+            else:
+                thread = _Thread()
+                self._threads.add(thread)
+                self._named += 1
+                name = f"streamlet-call-{self._named}"
+                threading.Thread(target=self._run, args=(thread,), name=name, daemon=True).start()
+        return missing
+
+    def _judge(self, seconds: float, busy: bool) -> bool:
+        """See that calls do not wait for slow ones; tell whether to look again.
+
+        Args:
+            seconds: How long ago the last look was.
+            busy: Whether the process has used most of a core since.
+        """
+        if not self._calls:
+            self._watched = False
+            return False
+        begun = sum([thread.begun - thread.seen for thread in self._threads])
+        if busy and begun >= _BRISK * seconds:
+            self._level = max(1, self._level - 1)
+        else:
+            self._level = min(self._level + 1, _MOST_AT_A_TIME)
+            for thread in self._threads:
+                if thread.begun == thread.seen and not thread.slow and not thread.resting:
+                    thread.slow = True
+                    self._slow += 1
+        for thread in self._threads:
+            thread.seen = thread.begun
+        self._fill_up()
+        return True
+
+    # --- what runs ----------------------------------------------------------------------------------------------------
+
+    def _run(self, thread: _Thread) -> None:
+        lock, calls = self._lock, self._calls
+        ended: CallQueue | None = None
+        while True:
+            with lock:
+                if ended is not None:
+                    ended.outstanding -= 1
+                    ended = None
+                thread.resting = False
+                if thread.slow:
+                    thread.slow = False
+                    self._slow -= 1
+                works = bool(calls) and self._active() <= self._level
+                if works:
+                    queue, call = calls.popleft()
+                    queue.waiting -= 1
+                    thread.begun += 1
+                elif self._resting >= _MOST_RESTING:
+                    self._threads.discard(thread)
+                    return
+                else:
+                    self._resting += 1
+                    thread.resting = True
+            if works:
+                queue.run(call)
+                ended = queue
+                del queue, call  # while it rests, it keeps nothing alive
+            else:
+                self._woken.get()
+
+    def _watch(self) -> None:
+        while True:
+            self._look.get()
+            looks = True
+            while looks:
+                wall, cpu = monotonic(), process_time()
+                sleep(LOOK_SECONDS)
+                seconds = monotonic() - wall
+                busy = process_time() - cpu >= _BUSY * seconds
                 with self._lock:
-                    self.outstanding -= 1
+                    looks = self._judge(seconds, busy)
 
+
+_threads = CallThreads()
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None

@@ -40,6 +40,9 @@ class Deferring(Protocol):
     def settle(self) -> int:
         """Send on what is ready; return how many records that were."""
 
+    def begin(self) -> None:
+        """Begin what the records that were taken ask for: called once after several of them."""
+
     def drop(self) -> None:
         """Forget all records it has taken: they will be there again, here or elsewhere."""
 

@@ -173,6 +173,11 @@ class RecordsInFlight:
         """Let the nodes send on what is ready."""
         return sum([node.settle() for node in self._nodes])
 
+    def begin(self) -> None:
+        """Let the nodes begin with what they have taken."""
+        for node in self._nodes:
+            node.begin()
+
     def drop(self) -> None:
         """Let the nodes forget all records."""
         for node in self._nodes:

@@ -283,9 +283,11 @@ class Task:
         finally:
             self._message = None
         if in_flight.one_at_a_time and settled:
+            in_flight.begin()
             return settled  # the commit that follows is to be about this record only
         room = in_flight.room()
         taken = self._process_now(min(limit, room)) if room > 0 else 0
+        in_flight.begin()
         return 0 if in_flight.one_at_a_time and in_flight else settled + taken
 
     def _process_now(self, limit: int) -> int:

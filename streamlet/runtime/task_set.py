@@ -58,6 +58,10 @@ class TaskSet:
         self._cache_budget = CacheBudget.of(app.config.cache_max_bytes, app.config.num_stream_threads)
         self.wake = threading.Event()
 
+    def _wake(self) -> None:
+        if not self.wake.is_set():  # the thread clears it before it looks
+            self.wake.set()
+
     # --- reading ----------------------------------------------------------------------------------------------------
 
     @property
@@ -144,7 +148,7 @@ class TaskSet:
             lag=self.lag,
             global_stores=app.global_stores,
             cache_budget=self._cache_budget,
-            wake=self.wake.set,
+            wake=self._wake,
         )
         collector.task = task
         state = TaskState.open(
