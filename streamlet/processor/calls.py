@@ -5,8 +5,10 @@ Both are daemons: a call that hangs must not keep the process from ending. User 
 A thread for each call would cost more than most calls: each has to be woken, and all of them contend for the
 interpreter. So calls stand in a queue, and few threads do them, one after the other without a switch in between. A
 watch looks at the queue every few milliseconds while calls wait in it: a thread that is still at the same call no
-longer counts, and another one takes its place. So a slow call holds up others for two looks at most; and if all calls
-wait for something, there come to be as many threads as there are calls.
+longer counts, and another one takes its place. So a call that waits for something holds up others for two looks at
+most, and if all of them do, there come to be as many threads as there are calls. As long as the process computes, or
+waits for a processor that others have, more threads would only be in each other's way: then a call may take longer
+before another thread takes the place of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic, process_time, sleep
 from typing import Any, Final
@@ -29,10 +32,10 @@ _MOST_RESTING: Final = 64
 """So many threads without a call are kept."""
 
 _BUSY: Final = 0.7
-"""A process that uses so much of a core has no use for more threads: they would wait for the interpreter."""
+"""A process that uses so much of a core, or would if it were given one, computes: more threads would not help it."""
 
-_BRISK: Final = 1_000.0
-"""So many calls a second have to begin for the threads there are to be enough."""
+PATIENCE_SECONDS: Final = 0.05
+"""How long a call may hold up others while the process is busy."""
 
 
 class CallQueue:
@@ -44,28 +47,33 @@ class CallQueue:
     Attributes:
         waiting: How many calls no thread has begun.
         outstanding: How many calls have not ended.
+        owner: The thread that submits them, as the system numbers threads.
     """
 
-    __slots__ = ("outstanding", "run", "waiting")
+    __slots__ = ("outstanding", "owner", "run", "waiting")
 
     def __init__(self, run: Callable[[Any], None]) -> None:
         self.run = run
         self.waiting = 0
         self.outstanding = 0
+        self.owner = 0
 
     def submit(self, calls: Sequence[Any]) -> None:
         """Have calls done, in this order as far as they do not run at the same time."""
+        self.owner = threading.get_native_id()
         _threads.submit(self, calls)
 
 
 class _Thread:
     """A thread's account of itself, guarded by the lock of `CallThreads`."""
 
-    __slots__ = ("begun", "resting", "seen", "slow")
+    __slots__ = ("begun", "native_id", "resting", "seen", "since", "slow")
 
     def __init__(self) -> None:
         self.begun = 0
         self.seen = 0
+        self.since = 0.0
+        self.native_id = 0
         self.slow = False
         self.resting = False
 
@@ -120,34 +128,31 @@ class CallThreads:
                 threading.Thread(target=self._run, args=(thread,), name=name, daemon=True).start()
         return missing
 
-    def _judge(self, seconds: float, busy: bool) -> bool:
-        """See that calls do not wait for slow ones; tell whether to look again.
-
-        Args:
-            seconds: How long ago the last look was.
-            busy: Whether the process has used most of a core since.
-        """
+    def _judge(self, now: float, busy: bool) -> bool:
+        """See that calls do not wait for slow ones; tell whether to look again."""
         if not self._calls:
             self._watched = False
             return False
-        begun = sum([thread.begun - thread.seen for thread in self._threads])
-        if busy and begun >= _BRISK * seconds:
-            self._level = max(1, self._level - 1)
-        else:
-            self._level = min(self._level + 1, _MOST_AT_A_TIME)
-            for thread in self._threads:
-                if thread.begun == thread.seen and not thread.slow and not thread.resting:
-                    thread.slow = True
-                    self._slow += 1
+        self._level = max(1, self._level - 1) if busy else min(self._level + 1, _MOST_AT_A_TIME)
         for thread in self._threads:
-            thread.seen = thread.begun
+            if thread.begun != thread.seen:
+                thread.seen, thread.since = thread.begun, now
+            elif not (thread.slow or thread.resting) and (not busy or now - thread.since >= PATIENCE_SECONDS):
+                thread.slow = True
+                self._slow += 1
         self._fill_up()
         return True
+
+    def _concerned(self) -> set[int]:
+        """Return the threads that are to get on: those that take calls, and the owner of the next one."""
+        active = {thread.native_id for thread in self._threads if not (thread.slow or thread.resting)}
+        return {*active, self._calls[0][0].owner} if self._calls else active
 
     # --- what runs ----------------------------------------------------------------------------------------------------
 
     def _run(self, thread: _Thread) -> None:
         lock, calls = self._lock, self._calls
+        thread.native_id = threading.get_native_id()
         ended: CallQueue | None = None
         while True:
             with lock:
@@ -181,12 +186,24 @@ class CallThreads:
             self._look.get()
             looks = True
             while looks:
-                wall, cpu = monotonic(), process_time()
-                sleep(LOOK_SECONDS)
-                seconds = monotonic() - wall
-                busy = process_time() - cpu >= _BUSY * seconds
                 with self._lock:
-                    looks = self._judge(seconds, busy)
+                    concerned = self._concerned()
+                wall, used = monotonic(), process_time() + _kept_waiting(concerned)
+                sleep(LOOK_SECONDS)
+                used, now = process_time() + _kept_waiting(concerned) - used, monotonic()
+                with self._lock:
+                    looks = self._judge(now, busy=used >= _BUSY * (now - wall))
+
+
+def _kept_waiting(threads: Iterable[int]) -> float:
+    """Return how long threads have been kept waiting for a processor (s); 0 on systems that do not tell."""
+    nanoseconds = 0
+    for thread in threads:
+        try:
+            nanoseconds += int(Path(f"/proc/self/task/{thread}/schedstat").read_bytes().split()[1])
+        except (OSError, IndexError):  # it has ended, or there is no such file
+            continue
+    return nanoseconds / 1e9
 
 
 _threads = CallThreads()
