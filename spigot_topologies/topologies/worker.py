@@ -179,7 +179,7 @@ class TaskRunner:
             if inspect.isawaitable(result):
                 return _finish(job, result)
             return _done(job, result)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # who calls sys.exit in a task means the task, not all the others
             return _Failed(job, error)
 
     async def run_coroutine(self, record: Record[bytes, bytes]) -> _Outcome:
@@ -226,7 +226,7 @@ def _done(job: _Job, result: Any) -> _Done:
 async def _finish(job: _Job, result: Awaitable[Any]) -> _Outcome:
     try:
         return _done(job, await result)
-    except (Exception, asyncio.CancelledError) as error:  # if the runner cancelled it, nobody looks at what is returned
+    except (Exception, SystemExit, asyncio.CancelledError) as error:  # cancelled by the runner: nobody looks at it
         return _Failed(job, error)
 
 

@@ -237,15 +237,15 @@ class _Calls:
             if not call.over:
                 result = self._function(*self._arguments(call))
                 if inspect.isawaitable(result):
-                    self._await(call, _awaited(result))
+                    self._await(call, result)
                     return
         except BaseException as error:
             failure = error
         self._ended.append((call, result, failure))
         self._in_flight.wake()
 
-    def _await(self, call: _Call, coroutine: Any) -> None:
-        future = asyncio.run_coroutine_threadsafe(coroutine, event_loop())
+    def _await(self, call: _Call, awaitable: Any) -> None:
+        future = asyncio.run_coroutine_threadsafe(_awaited(awaitable), event_loop())
         call.future = future
         future.add_done_callback(partial(self._end, call))
         if call.over:
@@ -256,7 +256,10 @@ class _Calls:
             self._ended.append((call, None, CancelledError("the coroutine was cancelled")))
         else:
             failure = future.exception()
-            self._ended.append((call, None if failure is not None else future.result(), failure))
+            result = None if failure is not None else future.result()
+            if isinstance(result, _Leaving):
+                result, failure = None, result.error
+            self._ended.append((call, result, failure))
         self._in_flight.wake()
 
     # --- out ----------------------------------------------------------------------------------------------------------
@@ -342,8 +345,18 @@ class _Calls:
                 call.future.cancel()
 
 
+@frozen
+class _Leaving:
+    """A coroutine raised what would end the event loop's thread, and leave all other coroutines hanging."""
+
+    error: BaseException
+
+
 async def _awaited(awaitable: Any) -> Any:
-    return await awaitable
+    try:
+        return await awaitable
+    except (SystemExit, KeyboardInterrupt) as error:
+        return _Leaving(error)
 
 
 def _hashable(key: Any) -> Any:
