@@ -256,7 +256,7 @@ class _Calls:
             self._ended.append((call, None, CancelledError("the coroutine was cancelled")))
         else:
             failure = future.exception()
-            result = None if failure is not None else future.result()
+            result: Any = None if failure is not None else future.result()
             if isinstance(result, _Leaving):
                 result, failure = None, result.error
             self._ended.append((call, result, failure))
