@@ -98,6 +98,8 @@ class WorkerSupplier:
 
 def check_task_handler(handler: Any) -> None:
     """Raises `TopologyError` for what is no task processor."""
+    if isinstance(handler, type):
+        raise TopologyError(f"{handler!r} is a class: give it an object of it, {handler.__name__}(...)")
     if not callable(getattr(handler, "process_task", None)):
         raise TopologyError(f"{handler!r} is no task processor: give it a method process_task(ctx, task)")
     if inspect.iscoroutinefunction(getattr(handler, "on_error", None)):
