@@ -1,7 +1,8 @@
 """1. Counting words: the smallest application with a state.
 
-The application reads the topic `storm-lines`, and writes to `storm-words` how often each word has come so far. It runs on
-an embedded log in memory; with another address it runs on a file (`embedded:words.db`) or on a cluster (`localhost:9092`).
+The application reads the topic `storm-lines`, and writes to `storm-words` how often each word has come so far. It runs
+on an embedded log in memory; with another address it runs on a file (`embedded:words.db`) or on a cluster
+(`localhost:9092`).
 """
 
 import sys
