@@ -90,7 +90,7 @@ class TopologyBuilder:
             "rejection_topic_cfg": rejection_topic_cfg,
         }
         _check_topics(topics, dead_letter_topic)
-        if retention is not None and retention < timedelta(0):
+        if retention is not None and (not isinstance(retention, timedelta) or retention < timedelta(0)):
             raise TopologyError(f"retention must be a timedelta of 0 or more, or None, not {retention}")
         if max_starts < 1:
             raise TopologyError(f"max_starts must be at least 1, not {max_starts}")

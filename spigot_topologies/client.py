@@ -30,6 +30,15 @@ _LOOK: Final = 0.1  # seconds: so often a waiting call lets others in, and looks
 _ANSWER: Final = 30.0  # seconds the log has for an answer about the event topic
 _BATCH: Final = 500
 _REMEMBERED_ENDS: Final = 10_000
+_REMEMBERED_KEYS: Final = 100_000
+_UNHEARD: Final = (
+    "nothing has been heard of it: does a manager run, with this event topic? Is this the id that start returned, "
+    "a UUID and not its text?"
+)
+_STARTED_AGAIN: Final = (
+    "nothing has been heard of it since it was started again: its id is taken until the manager's retention has passed "
+    "after its end, of which this client has told before"
+)
 _SECURITY: Final = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED)
 
 
@@ -116,6 +125,9 @@ class WorkflowClient:
         self._ends: OrderedDict[bytes, WorkflowEvent] = OrderedDict()
         self._last: dict[bytes, Status] = {}
         self._awaited: set[bytes] = set()
+        self._told: dict[bytes, UUID] = {}  # runs whose end was at hand when their id was started anew
+        self._passed: dict[bytes, None] = {}  # workflows that nobody waited for when their end came by
+        self._has_forgotten = False  # whether some of those are no longer known
         self._reader: _Reader | None = None
         if event_topic_cfg is not None:
             self._reader = _Reader(self._consumer(), event_topic_cfg, from_beginning=from_beginning)
@@ -139,7 +151,8 @@ class WorkflowClient:
             plan: The plan.
             scope: Its first scope.
             workflow_id: Its id, by default a random UUID. If there is a workflow with this id already, nothing
-                happens to that one, and `wait` waits for its end.
+                happens to that one, and `wait` waits for its end: for one that this client has not told of yet, since
+                the same id may run again once the manager's retention has passed.
             ctx: Data of your own for callbacks and tasks.
             params: Further data to be kept on the workflow, by keys of your own.
             confirm: Wait until the log has the message. Otherwise an error shows at the next call, or at `flush`.
@@ -152,7 +165,8 @@ class WorkflowClient:
         faults = [fault for fault in check(plan, self._registry.vocabulary) if fault.severity == "error"]
         if faults:
             raise PlanError(faults)
-        if workflow_id is None:
+        given = workflow_id is not None
+        if not given:
             workflow_id = uuid4()
         topic = self._workflows
         key = topic.key_serde.serialize(workflow_id)
@@ -164,9 +178,14 @@ class WorkflowClient:
         data = encode(message, topic.codec, max_bytes=topic.room_for_value(key, []))
         with self._lock:
             self._raise_failed()
-            self._ends.pop(key, None)
+            known = self._ends.pop(key, None)
+            if known is not None:
+                self._told[key] = known.run_id
             if self._reader is not None:
                 self._awaited.add(key)
+                if given and known is None and (key in self._passed or self._has_forgotten):
+                    self._passed.pop(key, None)
+                    self._reader.rewind()
             while True:
                 try:
                     self._producer.produce(topic.name, data, key, on_delivery=self._delivered)
@@ -223,12 +242,14 @@ class WorkflowClient:
                     return end
                 left = _LOOK if deadline is None else min(_LOOK, deadline - time.monotonic())
                 if left <= 0:
-                    known = self._last.get(key)
-                    raise TimeoutError(
-                        f"workflow {workflow_id} has not ended within {timeout}; "
-                        + ("nothing has been heard of it" if known is None else f"it is {known}")
-                    )
+                    raise TimeoutError(f"workflow {workflow_id} has not ended within {timeout}; {self._heard(key)}")
                 self._read(left)
+
+    def _heard(self, key: bytes) -> str:
+        known = self._last.get(key)
+        if known is not None:
+            return f"it is {known}"
+        return _UNHEARD if key not in self._told else _STARTED_AGAIN
 
     def result(self, workflow_id: Any, timeout: timedelta | None = None) -> Any:
         """Waits for the end of a workflow and gives its event's value; raises as `wait` does.
@@ -286,9 +307,14 @@ class WorkflowClient:
         found = self._need_reader().read(timeout)
         for key, event in found:
             if key not in self._awaited:
+                if event.is_end and key not in self._ends:
+                    self._pass(key)
+                continue
+            if event.run_id == self._told.get(key):
                 continue
             if event.is_end:
                 self._awaited.discard(key)
+                self._told.pop(key, None)
                 self._last.pop(key, None)
                 self._ends[key] = event
                 if len(self._ends) > _REMEMBERED_ENDS:
@@ -296,6 +322,12 @@ class WorkflowClient:
             else:
                 self._last[key] = event.status
         return bool(found)
+
+    def _pass(self, key: bytes) -> None:
+        self._passed[key] = None
+        if len(self._passed) > _REMEMBERED_KEYS:
+            self._passed.clear()
+            self._has_forgotten = True
 
     def _consumer(self) -> Any:
         return self._supplier.consumer(

@@ -129,8 +129,8 @@ class TaskProcessor(Protocol):
         """Do a task, and return its result for `out` to read from. May be a coroutine function.
 
         A task may be given more than once, after a crash or a rebalance, always with the same `spigot/id`: use it as
-        the key for what must happen only once. Raising an exception fails the task, as does taking longer than
-        `task_timeout`; a `try` in the plan may catch it.
+        the key for what must happen only once. Raising an exception (`SystemExit` too) fails the task, as does taking
+        longer than `task_timeout`; a `try` in the plan may catch it.
 
         Args:
             ctx: The workflow's ctx.

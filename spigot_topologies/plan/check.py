@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -55,7 +55,8 @@ def check(plan: Any, vocabulary: Vocabulary = BUILT_IN) -> list[Fault]:
     while todo:
         node, path, depth = todo.pop()
         if depth > MAX_DEPTH:
-            faults.append(Fault(path, f"nested more than {MAX_DEPTH} nodes deep"))
+            hint = "is it part of itself? Else let a task start a workflow of its own for what is below"
+            faults.append(Fault(path, f"nested more than {MAX_DEPTH} nodes deep; {hint}"))
             continue
         broken = _not_a_node(node)
         if broken is not None:
@@ -65,7 +66,7 @@ def check(plan: Any, vocabulary: Vocabulary = BUILT_IN) -> list[Fault]:
         shape = vocabulary.directives.get(tag)
         if shape is None and not children:
             faults.extend(_check_task_tag(path, tag, vocabulary))
-        faults.extend(_check_children(path, tag, shape, len(children)))
+        faults.extend(_check_children(path, tag, shape, len(children), vocabulary))
         faults.extend(_check_options(path, tag, shape or _TASK, options, checker, is_task=shape is None))
         if shape is not None:
             todo.extend((child, f"{path}.{index}", depth + 1) for index, child in reversed([*enumerate(children)]))
@@ -78,22 +79,24 @@ def _not_a_node(node: Any) -> str | None:
     if not node:
         return "a node needs a tag; this list is empty"
     if not isinstance(node[0], str) or not node[0]:
-        return f"a node begins with its tag, a string or keyword, not {_show(node[0])}"
+        hint = "; are these several nodes? Write serial(*nodes)" if isinstance(node[0], list | tuple) else ""
+        return f"a node begins with its tag, a string or keyword, not {_show(node[0])}{hint}"
     return None
 
 
 def _check_task_tag(path: str, tag: str, vocabulary: Vocabulary) -> Iterator[Fault]:
     if tag.startswith("spigot/"):
-        near = get_close_matches(tag, vocabulary.directives, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        yield Fault(path, f"{tag} is no directive, so it is a task{hint}", "warning")
+        yield Fault(
+            path, f"{tag} is no directive, so it is a task{_did_you_mean(tag, vocabulary.directives)}", "warning"
+        )
 
 
-def _check_children(path: str, tag: str, shape: Shape | None, count: int) -> Iterator[Fault]:
+def _check_children(path: str, tag: str, shape: Shape | None, count: int, vocabulary: Vocabulary) -> Iterator[Fault]:
     if shape is None:
         if count:
             known = "a task has no children, and no directive has this tag"
-            yield Fault(path, f"{tag} has {count} child{'ren' if count > 1 else ''}, but {known}")
+            hint = _did_you_mean(tag, vocabulary.directives)
+            yield Fault(path, f"{tag} has {count} child{'ren' if count > 1 else ''}, but {known}{hint}")
     elif not shape.children.allows(count):
         yield Fault(path, f"{tag} takes {shape.children} child{'' if shape.children.most == 1 else 'ren'}, not {count}")
 
@@ -120,7 +123,8 @@ def _check_options(
         elif name in _OPTIONS:
             yield Fault(path, f"{tag} takes no {key}")
         else:
-            yield Fault(path, f"{key} is reserved: options that begin with spigot/ are the engine's own")
+            hint = _did_you_mean(key, [f"spigot/{option}" for option in sorted(shape.options)])
+            yield Fault(path, f"{key} is reserved: options that begin with spigot/ are the engine's own{hint}")
     for name in sorted((shape.required | (shape.options & {"for"})) - given):
         yield Fault(path, f"{tag} needs the option spigot/{name}")
 
@@ -156,7 +160,11 @@ def _check_for(value: Any, path: str, checker: _Expressions) -> Iterator[Fault]:
         yield Fault(path, f"a pair [symbol, expression], not {_show(value)}")
         return
     yield from _check_symbol(value[0], path)
-    yield from checker.expression(value[1], f"{path}.{value[0]}")
+    items = value[1]
+    yield from checker.expression(items, f"{path}.{value[0]}")
+    if isinstance(items, Mapping | int | float):
+        hint = "a list of items, or an expression that yields one"
+        yield Fault(f"{path}.{value[0]}", f"this loop will fail: it needs {hint}, not {_show(items)}", "warning")
 
 
 def _check_binding(value: Any, path: str, checker: _Expressions) -> Iterator[Fault]:
@@ -206,6 +214,9 @@ class _Expressions:
     def expression(self, value: Any, path: str, depth: int = 1) -> Iterator[Fault]:
         if depth > MAX_DEPTH:
             yield Fault(path, f"nested more than {MAX_DEPTH} levels deep")
+        elif type(value) is str:
+            if value.startswith("?") and len(value) > 1:
+                yield Fault(path, f"'{value}' is a text here; to read the symbol write get('{value}')", "warning")
         elif type(value) is tuple:
             if value:
                 yield from self._call(value, path, depth)
@@ -226,6 +237,9 @@ class _Expressions:
         heads = self.vocabulary.reducers
         if type(value) is tuple and value and isinstance(value[0], str) and value[0] in heads:
             yield from self._arguments(value, heads[value[0]], path, 1)
+            for argument in value[1:]:
+                if type(argument) is str:  # of a resolver it may be a name; a reducer's are read for each item
+                    yield from self.expression(argument, path, 2)
         else:
             known = ", ".join(sorted(heads))
             lost = self.lost_tuple(value)
@@ -238,7 +252,10 @@ class _Expressions:
         if isinstance(value, list) and value and isinstance(value[0], str):
             head = value[0]
             if head in self.vocabulary.resolvers or head in self.vocabulary.reducers:
-                return "this expression lost its tuple: use plan.loads, or quote([...]) for data"
+                return (
+                    f"this expression lost its tuple: write ({head!r}, ...), read plans with plan.loads, "
+                    "or quote([...]) for data"
+                )
         return None
 
     def _call(self, value: tuple[Any, ...], path: str, depth: int) -> Iterator[Fault]:
@@ -262,7 +279,15 @@ class _Expressions:
         if not arity.allows(count):
             yield Fault(path, f"{value[0]} takes {arity} argument{'' if arity.most == 1 else 's'}, not {count}")
         for argument in value[1:]:
-            yield from self.expression(argument, path, depth + 1)
+            if not isinstance(argument, str):
+                yield from self.expression(argument, path, depth + 1)
+
+
+def _did_you_mean(given: str, known: Iterable[str]) -> str:
+    """The end of a message that names what is like it: with the namespace or without."""
+    full = {word.rpartition("/")[2]: word for word in known}
+    near = get_close_matches(given.rpartition("/")[2], full, 1)
+    return f"; did you mean {full[near[0]]}?" if near and full[near[0]] != given else ""
 
 
 def _show(value: Any) -> str:

@@ -28,11 +28,13 @@ class Callbacks:
     """The methods that a handler has; those it lacks are not called.
 
     Raises:
-        TopologyError: the handler has none of the methods, or one of them is a coroutine function.
+        TopologyError: the handler is a class, has none of the methods, or one of them is a coroutine function.
     """
 
     def __init__(self, handler: Any) -> None:
         self._methods: dict[str, Callable[..., Any]] = {}
+        if isinstance(handler, type):
+            raise TopologyError(f"{handler!r} is a class: give it an object of it, {handler.__name__}(...)")
         for name in _NAMES if handler is not None else ():
             method = getattr(handler, name, None)
             if method is None:

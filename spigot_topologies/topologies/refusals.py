@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from spigot_topologies.errors import show
 from spigot_topologies.topologies.topics import WorkflowTopic
 from spigot_topologies.wire import encode
 from streamlet import ProcessorContext, Record, Serde
@@ -81,6 +82,7 @@ class Refusals:
         self._to_dead_letters = f"{prefix}-{DEAD_LETTERS}"
         self._rejections = rejections
         self._dead_letters = dead_letter_topic or context.app_configs().get(_CONFIGURED)
+        self._has_explained: set[str] = set()
 
     def refuse(self, record: Record[Any, Any], reason: str, detail: str, error: Exception | None = None) -> None:
         """A record is not applied.
@@ -93,6 +95,10 @@ class Refusals:
         """
         self._context.dropped(reason)
         detail = f"{detail:.{_MAX_DETAIL}}"
+        if reason in _NEED_A_LETTER and reason not in self._has_explained:
+            self._has_explained.add(reason)  # once: the drops themselves are counted, and said from time to time
+            hint = "; do both sides have the same codec in topic_cfg?" if reason == "unreadable" else ""
+            _log.warning("a record was refused as %s: %s%s", reason, show(detail, 300), hint)
         if self._rejections is not None:
             self._publish(self._rejections, record, reason, detail)
         if reason in _NEED_A_LETTER and self._dead_letters is not None:

@@ -98,6 +98,8 @@ class WorkerSupplier:
 
 def check_task_handler(handler: Any) -> None:
     """Raises `TopologyError` for what is no task processor."""
+    if isinstance(handler, type):
+        raise TopologyError(f"{handler!r} is a class: give it an object of it, {handler.__name__}(...)")
     if not callable(getattr(handler, "process_task", None)):
         raise TopologyError(f"{handler!r} is no task processor: give it a method process_task(ctx, task)")
     if inspect.iscoroutinefunction(getattr(handler, "on_error", None)):
@@ -179,7 +181,7 @@ class TaskRunner:
             if inspect.isawaitable(result):
                 return _finish(job, result)
             return _done(job, result)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # who calls sys.exit in a task means the task, not all the others
             return _Failed(job, error)
 
     async def run_coroutine(self, record: Record[bytes, bytes]) -> _Outcome:
@@ -226,7 +228,7 @@ def _done(job: _Job, result: Any) -> _Done:
 async def _finish(job: _Job, result: Awaitable[Any]) -> _Outcome:
     try:
         return _done(job, await result)
-    except (Exception, asyncio.CancelledError) as error:  # if the runner cancelled it, nobody looks at what is returned
+    except (Exception, SystemExit, asyncio.CancelledError) as error:  # cancelled by the runner: nobody looks at it
         return _Failed(job, error)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import fields, frozen, has
 
 from spigot_topologies.errors import WireError, show
 from spigot_topologies.wire import edn, json
@@ -38,6 +38,8 @@ __all__ = [
 MAX_MESSAGE_BYTES: Final = 1_000_000
 """Bytes a message may have: Kafka's default limit for a record is 1,048,588, with key, headers and overhead."""
 
+_DEEPEST_PLACE: Final = 16
+
 
 @frozen
 class Codec:
@@ -67,11 +69,46 @@ def encode(message: Any, codec: Codec, *, max_bytes: int = MAX_MESSAGE_BYTES) ->
     Raises:
         WireError: `unwritable`: something inside has no form in this codec; `oversize`: more than `max_bytes`.
     """
-    data = codec.write_message(message)
+    try:
+        data = codec.write_message(message)
+    except WireError as error:
+        place = _place_of_fault(message, codec)
+        if not place:
+            raise
+        raise WireError(error.reason, f"{error.detail}; it is at {place}", error.position) from error
     if len(data) > max_bytes:
         what = type(message).__name__
         raise WireError("oversize", f"a {what} of {len(data):,} bytes; at most {max_bytes:,} can be sent")
     return data
+
+
+def _place_of_fault(message: Any, codec: Codec) -> str:
+    """Where in a message the part is that cannot be written, like `['x'][3]`; empty where that cannot be told."""
+    place, part = "", message
+    for _ in range(_DEEPEST_PLACE):
+        inner = next(((name, value) for name, value in _parts_of(part) if not _is_writable(value, codec)), None)
+        if inner is None:
+            return place
+        name, part = inner
+        place += str(name) if not place and has(type(message)) else f"[{show(name)}]"
+    return ""  # nested without end, or too deep to be of use
+
+
+def _parts_of(value: Any) -> Iterator[tuple[Any, Any]]:
+    if has(type(value)):
+        yield from ((field.name, getattr(value, field.name)) for field in fields(type(value)))
+    elif isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, list | tuple):
+        yield from enumerate(value)
+
+
+def _is_writable(value: Any, codec: Codec) -> bool:
+    try:
+        codec.write(value)
+    except WireError:
+        return False
+    return True
 
 
 def decode_command(data: bytes | None, codec: Codec) -> Command | Rejected:

@@ -82,7 +82,7 @@ class Engine:
             if result is None:
                 result = {}
             elif not isinstance(result, Mapping):
-                raise ExpressionError(f"the task's result must be a map or nil, not a {type(result).__name__}")
+                raise ExpressionError(f"the task's result must be a map or None, not a {type(result).__name__}")
             self._write(node, node.plan.out, sees_result(self.state, node, result))
         except Exception as fault:
             self._end(node, FAILURE, self.fault(node, fault))

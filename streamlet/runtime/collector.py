@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from streamlet.config import StreamsConfig
 from streamlet.errors import ProductionError
@@ -17,6 +17,8 @@ from streamlet.runtime.task import Direct
 
 if TYPE_CHECKING:
     from streamlet.runtime.task import Task
+
+_NO_TOPIC = (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 
 class ProducerCollector:
@@ -81,7 +83,10 @@ def settle(
         return False
     cause = error_of(error)
     where = context if context.topic is not None else f"node {context.node}, task {context.task}"
-    raise ProductionError(f"topic {record.topic} refused a record ({where}): {cause.name()}: {cause.str()}") from error
+    hint = f"; create it: streamlet topics --create {record.topic} -p PARTITIONS" if cause.code() in _NO_TOPIC else ""
+    raise ProductionError(
+        f"topic {record.topic} refused a record ({where}): {cause.name()}: {cause.str()}{hint}"
+    ) from error
 
 
 def count_dropped(sensor: Sensor, context: ErrorContext) -> None:

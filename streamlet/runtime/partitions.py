@@ -135,7 +135,10 @@ def _check_existing(
             for topic in missing
         }
         listed = ", ".join(f"{topic!r} (read by {', '.join(readers[topic])})" for topic in missing)
-        raise MissingSourceTopicError(f"these source topics do not exist: {listed}. Create them, then start again")
+        raise MissingSourceTopicError(
+            f"these source topics do not exist: {listed}. Create them "
+            "(streamlet topics --create NAME -p PARTITIONS), then start again"
+        )
 
 
 def _size(

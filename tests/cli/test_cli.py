@@ -2,54 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamlet.cli import main
-
-APPLICATION = """
-from streamlet import StreamsBuilder, Topic, serdes
-
-lines = Topic("lines{suffix}", serdes.string, serdes.string)
-counts = Topic("counts{suffix}", serdes.string, serdes.int64)
-builder = StreamsBuilder()
-(builder.stream(lines)
-    .flat_map_values(lambda line: line.split())
-    .group_by(lambda _, word: word, key_serde=serdes.string, value_serde=serdes.string)
-    .count(store="counts").to_stream().to(counts))
-topology = builder.build()
-number = 7
-
-def make():
-    return topology
-"""
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> str:
-    return f"embedded:{tmp_path / 'log.db'}"
-
-
-@pytest.fixture
-def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    name = f"app_{abs(hash(str(tmp_path)))}"
-    (tmp_path / f"{name}.py").write_text(APPLICATION.format(suffix=""))
-    monkeypatch.chdir(tmp_path)
-    path = list(sys.path)
-    yield name
-    sys.path[:] = path
-    sys.modules.pop(name, None)
-
-
-def feed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+from tests.cli.application import APPLICATION, feed
 
 
 def test_produce_consume_and_topics(

@@ -11,11 +11,11 @@ import pytest
 from streamlet.cli import main
 from streamlet.cli.arguments import topology
 from streamlet.runtime.streams import KafkaStreams
-from tests.cli.test_cli import application, feed, servers  # noqa: F401  # fixtures
+from tests.cli.application import feed
 from tests.runtime.harness import eventually
 
 
-def run_until_counted(servers: str, application: str, records: int, **more: str) -> None:  # noqa: F811
+def run_until_counted(servers: str, application: str, records: int, **more: str) -> None:
     config: dict[str, Any] = {
         "application.id": application.replace("_", "-"),
         "bootstrap.servers": servers,
@@ -31,8 +31,8 @@ def run_until_counted(servers: str, application: str, records: int, **more: str)
 
 @pytest.fixture
 def stopped(
-    servers: str,  # noqa: F811
-    application: str,  # noqa: F811
+    servers: str,
+    application: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> str:
@@ -82,7 +82,7 @@ def test_local_state_is_left_alone_unless_asked_for(stopped: str, capsys: pytest
 
 
 def test_an_application_that_never_ran_has_nothing_to_reset(
-    servers: str,  # noqa: F811
+    servers: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["reset", "-a", "nobody", "-b", servers]) == 0
@@ -91,7 +91,7 @@ def test_an_application_that_never_ran_has_nothing_to_reset(
 
 def test_a_running_application_is_refused(
     stopped: str,
-    servers: str,  # noqa: F811
+    servers: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     name = stopped.replace("_", "-")
@@ -113,10 +113,13 @@ def test_a_running_application_is_refused(
         (["reset", "-a", "x", "-b", "embedded:", "--to-datetime", "soon"], "is no time: write 2013-02-08T06:00:00"),
         (["reset", "-a", "x", "-b", "embedded:", "--to-offset", "-1"], "--to-offset must be from 0 on"),
         (["reset", "-a", "x", "-b", "embedded:", "--internal-topics", "y"], "y: not among the internal topics"),
-        (["reset", "-a", "x", "-b", "127.0.0.1:1", "-X", "admin.socket.timeout.ms=500"], "no broker answers at"),
+        (["reset", "-a", "x", "-b", "127.0.0.1:1"], "no broker answers at 127.0.0.1:1 within 1 s"),
     ],
 )
-def test_what_is_wrong_is_said(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+def test_what_is_wrong_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    monkeypatch.setattr("streamlet.runtime.internal_topics._TIMEOUT_SECONDS", 1.0)
     assert main(arguments) in (1, 2)
     assert said in capsys.readouterr().err
 
@@ -132,7 +135,7 @@ def test_what_is_wrong_is_said(capsys: pytest.CaptureFixture[str], arguments: li
     ],
 )
 def test_positions(
-    servers: str,  # noqa: F811
+    servers: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     where: list[str],

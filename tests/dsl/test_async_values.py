@@ -207,8 +207,17 @@ def test_what_ends_a_thread_ends_the_application_here_too() -> None:
     def leave(value: int) -> str:
         raise SystemExit("enough")
 
-    with pytest.raises(SystemExit, match="enough"):
-        results(topology(leave), 1)
+    async def leave_the_loop(value: int) -> str:
+        raise SystemExit("enough")
+
+    for function in (leave, leave_the_loop):
+        with pytest.raises(SystemExit, match="enough"):
+            results(topology(function), 1)
+
+    async def text(value: int) -> str:
+        return str(value)
+
+    assert [value for _, value, _ in results(topology(text), 1)] == ["1"]  # the event loop is still there
 
 
 @pytest.mark.parametrize(

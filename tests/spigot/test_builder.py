@@ -119,6 +119,8 @@ def test_builders_are_values() -> None:
         ({"task_topic_cfg": WORKFLOWS}, "same topic"),
         ({"dead_letter_topic": "task-topic"}, "same topic"),
         ({"retention": timedelta(-1)}, "retention"),
+        ({"retention": 7}, "retention must be a timedelta"),
+        ({"handler": dict}, "is a class: give it an object of it"),
         ({"max_starts": 0}, "max_starts"),
         ({"handler": object()}, "no workflow handler"),
     ],

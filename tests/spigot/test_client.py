@@ -129,6 +129,34 @@ def test_another_client_learns_of_an_end_too(topics: Topics, brokers: str) -> No
 
 
 @pytest.mark.usefixtures("app")
+@pytest.mark.parametrize("remembered", [100, 1])
+def test_workflows_can_be_started_again_one_by_one(
+    topics: Topics, brokers: str, remembered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a program that begins anew after a crash: the ends come by before they are asked for."""
+    monkeypatch.setattr("spigot_topologies.client._REMEMBERED_KEYS", remembered)
+    names = ["a", "b", "c", "d"]
+    for _ in range(2):
+        with connect(topics, brokers, from_beginning=True) as client:
+            for number, name in enumerate(names):
+                client.start(PLAN, workflow_id=name, scope={"?x": number})
+                assert client.result(name, SOON)["?y"] == number
+
+
+@pytest.mark.usefixtures("app")
+def test_a_client_that_told_of_an_end_waits_for_the_next_one_of_that_id(topics: Topics, brokers: str) -> None:
+    with connect(topics, brokers, from_beginning=True) as client:
+        client.start(PLAN, workflow_id="w", scope={"?x": 1})
+        assert client.result("w", SOON)["?y"] == 1
+        client.start(PLAN, workflow_id="w", scope={"?x": 2})
+        with pytest.raises(TimeoutError, match="its id is taken until the manager's retention has passed"):
+            client.wait("w", NOW)
+        client.status("nobody")  # goes back to the beginning
+        with pytest.raises(TimeoutError, match="its id is taken"):
+            client.wait("w", NOW)
+
+
+@pytest.mark.usefixtures("app")
 def test_events_come_in_order_up_to_the_end(topics: Topics, brokers: str) -> None:
     with connect(topics, brokers) as client:
         client.start(PLAN, workflow_id="other", scope={"?x": 2})

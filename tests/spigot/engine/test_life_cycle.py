@@ -200,7 +200,7 @@ def test_11_false_is_stored_and_results_that_are_no_maps_fail_the_task() -> None
     workflow, _ = start(try_(["a"], catch("?e", task("h", in_={"e": get("?e")}))))
     assert workflow.succeed(id_of("r.0"), [1]).applied
     (handler,) = workflow.next()
-    assert "must be a map or nil, not a list" in handler.params["e"]["message"]
+    assert "must be a map or None, not a list" in handler.params["e"]["message"]
     assert handler.params["e"]["path"] == "r.0"
 
 

@@ -56,6 +56,11 @@ BAD: list[tuple[Any, str, str]] = [
     ([], "r", "empty"),
     ([1], "r", "begins with its tag"),
     (serial(None), "r.0", "a node is a list"),
+    (serial([["a"], ["b"]]), "r.0", "Write serial(*nodes)"),
+    (["spigot/serail", ["a"]], "r", "did you mean spigot/serial?"),
+    (["parallel", ["a"], ["b"]], "r", "did you mean spigot/parallel?"),
+    (["a", {"spigot/in_": {}}], "r", "did you mean spigot/in?"),
+    (["spigot/serialize", {"spigot/for": ["?x", []], "spigot/intto": {}}, ["a"]], "r", "did you mean spigot/into?"),
     (serial(["a"], ["b", ["c"]]), "r.1", "b has 1 child"),
     (serial(["a", None]), "r.0", "a has 1 child"),
     (["spigot/try", ["a"]], "r", "exactly 2 children"),
@@ -105,7 +110,8 @@ def test_faults_name_their_path(plan: Any, path: str, message: str) -> None:
 
 @given(plans)
 def test_builders_make_legal_plans(plan: Any) -> None:
-    assert [fault for fault in check(plan) if "my/boom" not in fault.message] == []
+    faults = [fault for fault in check(plan) if "my/boom" not in fault.message]
+    assert [fault for fault in faults if fault.severity == "error"] == []
 
 
 def test_all_faults_are_listed_in_tree_order() -> None:
@@ -126,6 +132,29 @@ def test_what_the_original_ignores_is_a_warning() -> None:
         assert {fault.severity for fault in faults} == {"warning"}
     assert "did you mean 'spigot/in'" in check(ignored[2])[0].message
     assert "did you mean spigot/parallel?" in check(ignored[3])[0].message
+
+
+@pytest.mark.parametrize(
+    ("plan", "path", "message"),
+    [
+        (task("a", in_={"x": {"y": ["?x"]}}), "r.in.x.y.0", "write get('?x')"),
+        (task("a", out={"?x": "?y"}), "r.out.?x", "write get('?y')"),
+        (parallelize("?i", "?items", do=["a"]), "r.for.?i", "write get('?items')"),
+        (parallelize("?i", [], do=["a"], into={"?all": each("?end")}), "r.into.?all", "write get('?end')"),
+        (parallelize("?i", 3, do=["a"]), "r.for.?i", "this loop will fail"),
+        (parallelize("?i", {"a": 1}, do=["a"]), "r.for.?i", "this loop will fail"),
+    ],
+)
+def test_what_is_legal_and_looks_like_a_slip_is_a_warning(plan: Any, path: str, message: str) -> None:
+    (fault,) = check(plan)
+    assert (fault.path, fault.severity) == (path, "warning")
+    assert message in fault.message
+
+
+@pytest.mark.parametrize("data", [get("?x"), quote("?x"), Symbol("?x"), "?", "what?", ("my/upper", "?x")])
+def test_symbols_that_are_read_quoted_or_meant_are_no_slips(data: Any) -> None:
+    vocabulary = Vocabulary(resolvers={"spigot/get": Arity(1, 1), "spigot/quote": Arity(1, 1), "my/upper": Arity(1, 1)})
+    assert check(task("a", in_={"x": data}), vocabulary) == []
 
 
 def nested(depth: int) -> Any:

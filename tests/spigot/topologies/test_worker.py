@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from datetime import timedelta
 from typing import Any
@@ -143,6 +144,24 @@ def test_coroutines_are_run() -> None:
             bench.pipe(key, data, TASKS, headers)
         assert [type(one) for one in answers(bench)] == [Result, Failure, Result]
         assert len(loops) == 1
+
+
+class Leaves:
+    def process_task(self, ctx: Any, task: list[Any]) -> Any:
+        sys.exit(f"{task[0]} is over")
+
+
+class LeavesTheLoop:
+    async def process_task(self, ctx: Any, task: list[Any]) -> Any:
+        sys.exit(f"{task[0]} is over")
+
+
+@pytest.mark.parametrize("handler", [Leaves(), LeavesTheLoop()])
+def test_sys_exit_ends_the_task_and_not_one_worker_after_the_other(handler: Any) -> None:
+    with worker_bench(handler) as bench:
+        id, key, data, headers = sent(True, "backup")
+        bench.pipe(key, data, TASKS, headers)
+        assert answers(bench) == [Failure(id, {"message": "backup is over", "type": "SystemExit"})]
 
 
 def test_exceptions_that_cannot_be_shown_are_failures_too() -> None:
@@ -307,7 +326,20 @@ def test_manager_and_worker_in_one_topology(codec: str) -> None:
         assert [task[0] for _, task in handler.seen] == ["one", "raise", "two"]
 
 
+def test_another_codec_than_the_other_side_has_is_explained_once(caplog: pytest.LogCaptureFixture) -> None:
+    with worker_bench(Handler(), codec="edn") as bench:
+        for _ in range(2):
+            _, key, data, headers = sent(True, "book")
+            bench.pipe(key, data, TASKS, headers)
+        assert bench.dropped("unreadable") == 2
+    (said,) = [one.getMessage() for one in caplog.records if "refused as unreadable" in one.getMessage()]
+    assert said.endswith("do both sides have the same codec in topic_cfg?")
+
+
 def test_what_is_no_task_processor_is_refused() -> None:
+    with pytest.raises(TopologyError, match=r"is a class: give it an object of it, Handler\("):
+        worker_bench(Handler)
+
     class Async:
         def process_task(self, ctx: Any, task: list[Any]) -> Any: ...
 

@@ -334,3 +334,25 @@ def test_errors_say_what_they_carry_and_can_be_pickled(error: Exception, text: s
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
     assert str(again) == text
+
+
+@pytest.mark.parametrize("codec", [JSON, EDN])
+@pytest.mark.parametrize(
+    ("message", "place"),
+    [
+        (Result(UUID(int=1), {"a": [1, {"b": object()}]}), "result['a'][1]['b']"),
+        (Event({"x": (1, object())}), "value['x'][1]"),
+    ],
+)
+def test_the_part_that_cannot_be_written_is_named(codec: Codec, message: Any, place: str) -> None:
+    with pytest.raises(WireError, match="a object has no form in a message") as caught:
+        encode(message, codec)
+    assert caught.value.detail.endswith(f"; it is at {place}")
+
+
+@pytest.mark.parametrize("codec", [JSON, EDN])
+def test_what_is_part_of_itself_has_no_place(codec: Codec) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(WireError, match=r"levels deep$"):
+        encode(Event(endless), codec)
