@@ -40,7 +40,8 @@ Keys marked * are not Kafka Streams'. {aliases}
 | `{topic_prefix}` | configs of the internal topics: `{topic_prefix}min.insync.replicas` |
 
 What the guarantees rest on cannot be set through a prefix: `enable.auto.commit`, `group.id`, `transactional.id`,
-`enable.idempotence`, `isolation.level` and `acks` among them.
+`enable.idempotence` and `acks` among them. `consumer.isolation.level` may be `read_committed` under `at_least_once`, so
+that what others wrote and aborted is not read; with `exactly_once_v2` it always is.
 
 ## The address
 

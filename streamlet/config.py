@@ -371,6 +371,7 @@ class StreamsConfig:
                 topics[key.removeprefix(TOPIC_PREFIX)] = str(value)
             else:
                 faults.append(_unknown(key, list(declared)))
+        faults += _isolation_faults(clients, values.get("processing_guarantee"))
         for key, setting in declared.items():
             names = {key, *(alias for alias, name in ALIASES.items() if name == key)}
             if setting.default is attrs.NOTHING and not names & set(given):
@@ -390,11 +391,25 @@ _RESERVED = {
     "group.id": "it is the application.id",
     "transactional.id": "it is kept in the state directory, so that a restarted process fences its predecessor",
     "enable.idempotence": "it is always on",
-    "isolation.level": "it follows processing.guarantee",
     "partition.assignment.strategy": "it is cooperative-sticky, or the broker's (group.protocol=consumer)",
     "bootstrap.servers": "it is set once, as bootstrap.servers",
     "group.protocol": "it is set once, as group.protocol",
 }
+
+
+def _isolation_faults(clients: Mapping[str, Mapping[str, Any]], guarantee: object) -> list[str]:
+    faults: list[str] = []
+    for kind, given in clients.items():
+        if "isolation.level" not in given:
+            continue
+        key, level = f"{kind}.isolation.level", given["isolation.level"]
+        if kind == "restore.consumer":
+            faults.append(f"{key} cannot be set: of changelogs only committed records are read")
+        elif level not in ("read_committed", "read_uncommitted"):
+            faults.append(f"{key} must be 'read_committed' or 'read_uncommitted', not {level!r}")
+        elif guarantee is ProcessingGuarantee.EXACTLY_ONCE_V2 and level != "read_committed":
+            faults.append(f"{key} cannot be {level!r}: with exactly_once_v2 only committed records are read")
+    return faults
 
 
 def _client_fault(key: str, bare: str, prefix: str) -> str | None:

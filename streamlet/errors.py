@@ -84,6 +84,10 @@ class TaskError(ControlError):
         self.offset = offset
 
 
+class StateUnreadableError(StateStoreError, ControlError):
+    """The data of a store cannot be read where it lies; no record is to blame, so no exception handler may skip one."""
+
+
 class TaskMigratedError(ControlError):
     """The task belongs to another member now, or this producer was fenced; its work must be dropped."""
 

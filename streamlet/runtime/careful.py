@@ -17,6 +17,7 @@ from streamlet.runtime.handlers import ErrorContext, OutputRecord
 from streamlet.runtime.outputs import LostRecord, Outputs
 from streamlet.runtime.places import Place
 from streamlet.runtime.task_set import TaskSet
+from streamlet.topology import changelog_name
 
 _log = logging.getLogger(__name__)
 
@@ -121,7 +122,13 @@ class CarefulMode:
             return _output(lost), KafkaException(lost.error)
         cause = error.error if isinstance(error, LogRefusalError) else None
         text = KafkaError(KafkaError._VALUE_SERIALIZATION, str(error)) if cause is None else cause
-        return OutputRecord(f"(changes of task {task.id})", None, None, 0, ()), KafkaException(text)
+        return OutputRecord(self._written_by(task), None, None, 0, ()), KafkaException(text)
+
+    def _written_by(self, task: ActiveTask) -> str:
+        """Return the topics that the record may have been for, as the log did not say."""
+        sinks = [task.task.topic_on_log(sink.topic) for sink in task.sub_topology.sinks if isinstance(sink.topic, str)]
+        changelogs = [changelog_name(self._app.config.application_id, store.name) for store in task.changelogged]
+        return f"(one of those that task {task.id} writes to: {', '.join(sorted({*sinks, *changelogs}))})"
 
     def _context(self, task: TaskId, place: Place, offset: int) -> ErrorContext:
         message = self._messages.get(place, {}).get(offset)

@@ -72,11 +72,6 @@ class TaskClaims:
         with self._lock:
             self._open.discard(task)
 
-    def open(self) -> frozenset[TaskId]:
-        """Return the tasks that are open."""
-        with self._lock:
-            return frozenset(self._open)
-
 
 @define(eq=False)
 class AppContext:
@@ -133,16 +128,18 @@ class AppContext:
         on_disk = any(store.persistent or store.bytes_store is not None for store in stores)
         return self.state_directory.task_directory(task) if on_disk else None
 
-    def outputs(self, thread: int, client_id: str) -> Outputs:
+    def outputs(self, thread: int, client_id: str, closing: Callable[[], bool]) -> Outputs:
         """Make the producers of a thread."""
         if self.config.exactly_once:
             # Stable over restarts, so that a restarted process fences its own predecessor at once.
             transactional_id = f"{self.config.application_id}-{self.state_directory.process_id}-{thread}"
             producer = settings.producer(self.config, f"{client_id}-producer", transactional_id=transactional_id)
-            return TransactionalOutputs(lambda: self.supplier.producer(producer), self.clock, self.task_timeout)
+            return TransactionalOutputs(
+                lambda: self.supplier.producer(producer), self.clock, self.task_timeout, closing
+            )
         plain = settings.producer(self.config, f"{client_id}-producer")
 
         def make(callbacks: dict[str, Any]) -> Any:
             return self.supplier.producer({**plain, **callbacks})
 
-        return PlainOutputs(make, self.clock, self.task_timeout)
+        return PlainOutputs(make, self.clock, self.task_timeout, closing)

@@ -18,6 +18,7 @@ from streamlet.runtime import settings
 from streamlet.runtime.context import AppContext
 from streamlet.runtime.failures import is_busy
 from streamlet.runtime.places import Place
+from streamlet.runtime.restore import DEFAULT_DELETE_RETENTION_MS
 from streamlet.runtime.task import Task
 from streamlet.state import Stores, TaskState
 from streamlet.topology import SubTopology
@@ -27,6 +28,7 @@ _log = logging.getLogger(__name__)
 _BATCH = 2_000
 _POLL_SECONDS = 0.1
 _POSITIONS = "streamlet-global-positions"
+_READ_AT = " read at"  # behind a topic's name; no topic has such a name
 
 
 class GlobalThread:
@@ -91,6 +93,10 @@ class GlobalThread:
         """Go on in a thread."""
         self._thread.start()
 
+    def ask_to_stop(self) -> None:
+        """Have it end soon."""
+        self._stop.set()
+
     def stop(self) -> None:
         """End the thread, wait for it unless it is the caller, and close the stores."""
         self._stop.set()
@@ -123,12 +129,15 @@ class GlobalThread:
             part.process()
 
     def _close(self) -> None:
+        """Close everything; what fails in it is logged, as the rest has to be closed nevertheless."""
         consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            consumer.close()
         parts, self._parts = self._parts, []
-        for part in parts:
-            part.close()
+        for opened in (consumer, *parts):
+            try:
+                if opened is not None:
+                    opened.close()
+            except Exception:
+                _log.exception("%s: closing failed", self.name)
 
 
 class _Part:
@@ -197,10 +206,15 @@ class _Part:
         ends = self._app.admin.offsets(self.places, end=True)
         found = {place: self._position(*place) for place in self.places}
         known = {place: position for place, position in found.items() if position is not None}
+        why = None
         if any(not begins[place] <= position <= ends[place] for place, position in known.items()) or (
             known and self._positions.get(self._topic) != self._topic_id
         ):
-            _log.warning("global store of %s is rebuilt: the topic no longer has what was read last", self._topic)
+            why = "the topic no longer has what was read last"
+        elif any(position < ends[place] for place, position in known.items()) and self._deletions_may_be_gone():
+            why = "it was read longer ago than the topic's delete.retention.ms: deletions may be gone"
+        if why is not None:
+            _log.warning("global store of %s is rebuilt: %s", self._topic, why)
             for name in (*(store.name for store in self._stores), _POSITIONS):
                 self._state.wipe(name)
             known = {}
@@ -208,6 +222,19 @@ class _Part:
         starts = {place: known.get(place, begins[place]) for place in self.places}
         self._ends = {place: ends[place] for place in self.places if starts[place] < ends[place]}
         return [TopicPartition(*place, offset) for place, offset in starts.items()]
+
+    def _deletions_may_be_gone(self) -> bool:
+        """Whether compaction may have removed tombstones that were not read: what they deleted would stay for ever."""
+        try:
+            configs = self._app.admin.configs([self._topic]).get(self._topic, {})
+        except StreamsError as error:  # whoever may read a topic may not always look at its configs
+            _log.info("the configs of topic %s are not known, it counts as compacted: %s", self._topic, error)
+            configs = {}
+        if "compact" not in configs.get("cleanup.policy", "compact"):
+            return False
+        retention = int(configs.get("delete.retention.ms") or DEFAULT_DELETE_RETENTION_MS)
+        read_at = self._positions.get(self._topic + _READ_AT)
+        return read_at is None or self._app.clock.wall_ms() - int(read_at) > retention
 
     def _position(self, topic: str, partition: int) -> int | None:
         text = self._positions.get(f"{topic}-{partition}")
@@ -236,6 +263,7 @@ class _Part:
             return
         for (topic, partition), offset in self._task.consumed().items():
             self._positions.put(f"{topic}-{partition}", str(offset.offset))
+        self._positions.put(self._topic + _READ_AT, str(self._app.clock.wall_ms()))
         self._task.prepare_commit()
         for _ in self._state.changes():  # seals what `commit` writes; the topic is the changelog
             pass

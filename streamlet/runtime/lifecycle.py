@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from enum import Enum
-from threading import Condition
+from threading import Condition, local
 from typing import TypeAlias
 
 _log = logging.getLogger(__name__)
@@ -67,11 +67,17 @@ class Lifecycle:
         self._state = State.CREATED
         self._changed = Condition()
         self._told = told
+        self._telling = local()
 
     @property
     def state(self) -> State:
         """The state of now."""
         return self._state
+
+    @property
+    def tells(self) -> bool:
+        """Whether the caller is being told of a change, which goes on only when it returns."""
+        return bool(getattr(self._telling, "depth", 0))
 
     def move(self, to: State) -> bool:
         """Change the state if that is allowed from where it is; tell whether it was changed."""
@@ -82,7 +88,12 @@ class Lifecycle:
             self._state = to
             self._changed.notify_all()
         _log.info("state changed from %s to %s", old.value, to.value)
-        self._told(to, old)
+        depth = getattr(self._telling, "depth", 0)
+        self._telling.depth = depth + 1
+        try:
+            self._told(to, old)
+        finally:
+            self._telling.depth = depth
         return True
 
     def wait_for(self, wanted: Callable[[State], bool], timeout: float | None, look_again: float | None = None) -> bool:

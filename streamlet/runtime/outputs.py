@@ -28,6 +28,9 @@ _ATTEMPT_SECONDS = 5.0
 _SHORTEST_ATTEMPT_SECONDS = 1.0
 _QUEUE_SECONDS = 0.05
 _CLOSE_SECONDS = 10.0
+# How long a log that does not answer may hold up an application that is being closed: a restart goes on from the last
+# commit, whatever became of this one.
+_CLOSING_SECONDS = 10.0
 
 
 @frozen
@@ -75,6 +78,7 @@ class Outputs(ABC):
     Args:
         clock: For the time that a repeated call may take.
         timeout: ``task.timeout.ms`` in seconds: how long an operation that timed out is repeated.
+        closing: Tells whether the thread is to end: then it is repeated for a few seconds only.
 
     Attributes:
         delivered: Where the last record of each changelog partition came to lie, since the last commit.
@@ -82,9 +86,10 @@ class Outputs(ABC):
         refused: Records that the log refused for good since the last commit or abort.
     """
 
-    def __init__(self, clock: Clock, timeout: float) -> None:
+    def __init__(self, clock: Clock, timeout: float, closing: Callable[[], bool]) -> None:
         self._clock = clock
         self._timeout = timeout
+        self._closing = closing
         self._attempt = min(_ATTEMPT_SECONDS, max(timeout, _SHORTEST_ATTEMPT_SECONDS))
         self._unanswered_since: float | None = None
         self.delivered: dict[Place, Delivered] = {}
@@ -177,6 +182,10 @@ class Outputs(ABC):
     def close(self, *, clean: bool) -> None:
         """Close the producers; what is not committed is dropped."""
 
+    @property
+    def _patience(self) -> float:
+        return min(self._timeout, _CLOSING_SECONDS) if self._closing() else self._timeout
+
     def _repeat(self, what: str, call: Callable[[float], object]) -> None:
         """Call until the outcome is known.
 
@@ -197,7 +206,7 @@ class Outputs(ABC):
                     raise failure from exception
                 if self._unanswered_since is None:
                     self._unanswered_since = began
-                if self._clock.monotonic() - self._unanswered_since > self._timeout:
+                if self._clock.monotonic() - self._unanswered_since > self._patience:
                     raise failure from exception
                 _log.warning("could not %s, trying again: %s", what, error.str())
 
@@ -216,17 +225,17 @@ class Outputs(ABC):
 
         A full queue is waited for.
         """
-        deadline: float | None = None
+        full_since: float | None = None
         while True:
             try:
                 producer.produce(*arguments)
                 return
             except BufferError:
                 now = self._clock.monotonic()
-                deadline = now + self._timeout if deadline is None else deadline
-                if now > deadline:
+                full_since = now if full_since is None else full_since
+                if now - full_since > self._patience:
                     raise LogRefusalError(
-                        f"the producer's queue stayed full for {self._timeout:.0f} s: the log takes no records",
+                        f"the producer's queue stayed full for {now - full_since:.0f} s: the log takes no records",
                         Remedy.ABORT,
                     ) from None
                 _serve(producer, _QUEUE_SECONDS)
@@ -248,8 +257,8 @@ def _lost(error: KafkaError, message: Any) -> LostRecord:
 class TransactionalOutputs(Outputs):
     """Exactly-once: nothing of it is seen before the commit."""
 
-    def __init__(self, make: Callable[[], Producer], clock: Clock, timeout: float) -> None:
-        super().__init__(clock, timeout)
+    def __init__(self, make: Callable[[], Producer], clock: Clock, timeout: float, closing: Callable[[], bool]) -> None:
+        super().__init__(clock, timeout, closing)
         self._make = make
         self._open = False
         self._producer = self._initialised()
@@ -351,8 +360,8 @@ class TransactionalOutputs(Outputs):
 class PlainOutputs(Outputs):
     """At-least-once: records are seen at once, and again after a crash."""
 
-    def __init__(self, make: MakeProducer, clock: Clock, timeout: float) -> None:
-        super().__init__(clock, timeout)
+    def __init__(self, make: MakeProducer, clock: Clock, timeout: float, closing: Callable[[], bool]) -> None:
+        super().__init__(clock, timeout, closing)
         self._make = make
         self._failed: list[LostRecord] = []
         self._newest: dict[Place, Any] = {}
@@ -408,10 +417,11 @@ class PlainOutputs(Outputs):
             self._repeat("commit offsets", lambda _: _checked(consumer.commit(offsets=offsets, asynchronous=False)))
 
     def _flush(self, producer: Producer, what: str) -> None:
-        deadline = self._clock.monotonic() + self._timeout
+        began = self._clock.monotonic()
         while producer.flush(self._attempt):
-            if self._clock.monotonic() > deadline:
-                raise LogRefusalError(f"{what} could not be written within {self._timeout:.0f} s", Remedy.ABORT)
+            waited = self._clock.monotonic() - began
+            if waited > self._patience:
+                raise LogRefusalError(f"{what} could not be written within {waited:.0f} s", Remedy.ABORT)
             self._raise_failed()
         self._raise_failed()
 

@@ -172,7 +172,9 @@ class PlanLog:
                     elif error.code() == KafkaError._PARTITION_EOF:
                         return records
                     elif not is_busy(error):
-                        raise StreamsError(f"topic {self._topic} could not be read") from KafkaException(error)
+                        raise StreamsError(f"topic {self._topic} could not be read: {error.str()}") from KafkaException(
+                            error
+                        )
             return records
         finally:
             consumer.close()

@@ -325,7 +325,7 @@ def is_internal_name(application_id: str, topic: str) -> bool:
 
 
 def clean_local_state(directory: StateDirectory, on_delete: Callable[[TaskId], None] = lambda _: None) -> None:
-    """Delete the state of all tasks of an application on this machine.
+    """Delete the state of all tasks of an application on this machine; the directory may then be used with another log.
 
     Raises:
         StateStoreError: It cannot be deleted.
@@ -333,6 +333,7 @@ def clean_local_state(directory: StateDirectory, on_delete: Callable[[TaskId], N
     for task in directory.existing_tasks():
         directory.delete_task(task)
         on_delete(task)
+    directory.forget_log()
 
 
 def _chosen(what: str, wanted: Collection[str], known: set[str], application_id: str) -> set[str]:

@@ -30,7 +30,7 @@ _PROGRESS_SECONDS = 10.0
 # away.
 _GONE_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
-_DEFAULT_DELETE_RETENTION_MS = 86_400_000
+DEFAULT_DELETE_RETENTION_MS = 86_400_000
 
 _GONE = "the record that would tell whether this is the log that the state was made from was compacted away"
 
@@ -266,7 +266,7 @@ class Restorer(Generic[T]):
         if position.offset < begin:
             return f"the topic begins at {begin}, after the state's position {position.offset}: records are gone"
         configs = self._configs.get(place[0], {})
-        retention = int(configs.get("delete.retention.ms") or _DEFAULT_DELETE_RETENTION_MS)
+        retention = int(configs.get("delete.retention.ms") or DEFAULT_DELETE_RETENTION_MS)
         # the last record that was read may not be the last there is: with nothing left to read, age does not matter
         if position.offset < end and now - position.committed_at > retention:
             return f"the state is older than the topic's delete.retention.ms ({retention}): deletions may be gone"

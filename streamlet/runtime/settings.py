@@ -19,6 +19,8 @@ _CLASSIC_DEFAULTS: dict[str, Any] = {"session.timeout.ms": 10_000}
 DEFAULT_MAX_POLL_INTERVAL_MS = 300_000
 DEFAULT_TRANSACTION_TIMEOUT_MS = 10_000
 DEFAULT_METADATA_REFRESH_MS = 300_000
+# Of changelogs, under at-least-once too: what exactly-once has aborted must not come back with another guarantee.
+COMMITTED = "read_committed"
 DEFAULT_PARTITIONER = "murmur2_random"  # as Kafka's own clients
 
 
@@ -66,7 +68,7 @@ def standby(config: StreamsConfig, client_id: str) -> dict[str, Any]:
     patient = {"queued.max.messages.kbytes": _STANDBY_QUEUE_KBYTES, "fetch.wait.max.ms": _STANDBY_FETCH_WAIT_MS}
     given = config.client("consumer", "restore.consumer")
     return {
-        **reader(config, client_id, "restore.consumer", isolation_level=isolation(config)),
+        **reader(config, client_id, "restore.consumer", isolation_level=COMMITTED),
         **{key: value for key, value in patient.items() if key not in given},
     }
 
@@ -125,8 +127,20 @@ def admin(config: StreamsConfig, client_id: str) -> dict[str, Any]:
 
 
 def isolation(config: StreamsConfig) -> str:
-    """Return how the application reads: committed records only under exactly-once."""
-    return "read_committed" if config.exactly_once else "read_uncommitted"
+    """Return how the application reads: committed records only under exactly-once; else as it is told, or all."""
+    if config.exactly_once:
+        return COMMITTED
+    return str(config.client("consumer", "main.consumer").get("isolation.level", "read_uncommitted"))
+
+
+def restore_isolation(config: StreamsConfig, *, sources: bool) -> str:
+    """Return how changelogs are read.
+
+    Args:
+        config: The application's configuration.
+        sources: Whether a source topic serves as one: it is read as it was when the table was made from it.
+    """
+    return isolation(config) if sources else COMMITTED
 
 
 def max_poll_interval(config: StreamsConfig) -> float:

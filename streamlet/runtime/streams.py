@@ -32,6 +32,7 @@ from streamlet.runtime.queries import (
     no_such_store,
     queryable,
 )
+from streamlet.runtime.reset import clean_local_state
 from streamlet.runtime.restore import StateRestoreListener
 from streamlet.runtime.sensors import SensorGroup
 from streamlet.runtime.standby import StandbyThread
@@ -136,6 +137,7 @@ class KafkaStreams:
         self._standby: StandbyThread | None = None
         self._whereabouts: Whereabouts | None = None
         self._closing: threading.Thread | None = None
+        self._starter: threading.Thread | None = None  # inside `start`, before there are threads
 
     # --- listeners --------------------------------------------------------------------------------------------------
 
@@ -192,20 +194,22 @@ class KafkaStreams:
             StateMismatchError: The local state belongs to another log.
         """
         with self._lock:
-            if self.state is not State.CREATED or not self._lifecycle.move(State.REBALANCING):
+            if self.state is not State.CREATED:
                 raise StreamsError(f"an application can be started once; the state is {self.state.value}")
+            self._starter = threading.current_thread()
+            self._lifecycle.move(State.REBALANCING)
         try:
             app = self._prepare(None if timeout is None else timeout.total_seconds())
         except BaseException as error:
             self._fail(error)
             self._lifecycle.move(State.PENDING_ERROR)
-            self._release()
-            self._lifecycle.move(State.ERROR)
+            self._end_start()
             raise
         with self._lock:
             if not self.state.is_running_or_rebalancing:  # closed meanwhile
-                self._release()
+                self._end_start()
                 return
+            self._starter = None
             for index in range(1, self.config.num_stream_threads + 1):
                 self._threads[index] = StreamThread(app, index, changed=self._thread_changed, died=self._thread_died)
             watch = self._watch = Watch(f"{app.client_id}-watch", self.close)
@@ -218,6 +222,13 @@ class KafkaStreams:
                 self._standby.start()
             for thread in list(self._threads.values()):
                 thread.start()
+
+    def _end_start(self) -> None:
+        """End without having run."""
+        self._starter = None
+        final = State.NOT_RUNNING if self.state is State.PENDING_SHUTDOWN else State.ERROR
+        self._release()
+        self._lifecycle.move(final)
 
     def _prepare(self, patience: float | None) -> Any:
         directory = self._directory = StateDirectory(self._state_root(), self.config.application_id, clock=self._clock)
@@ -242,6 +253,8 @@ class KafkaStreams:
             self._standby = StandbyThread(app, members)
         if self.topology.global_parts:
             self._global = GlobalThread(app, self.topology.global_parts, died=self._stop_with)
+            if not self.state.is_running_or_rebalancing:  # `close` may have come before there was something to stop
+                self._global.ask_to_stop()
             self._global.bootstrap()
         return app
 
@@ -293,7 +306,9 @@ class KafkaStreams:
         return ended
 
     def close(self, timeout: timedelta | None = None) -> bool:
-        """Commit, leave the group at once and end. May be called again; from a stream thread it does not wait.
+        """Commit, leave the group at once and end. May be called again.
+
+        From a thread of the application, and from a state listener, it does not wait: what they are at ends first.
 
         Args:
             timeout: How long to wait for the threads; default: until they have ended.
@@ -304,7 +319,7 @@ class KafkaStreams:
         with self._lock:
             if self._lifecycle.move(State.PENDING_SHUTDOWN):
                 self._shut_down(State.NOT_RUNNING)
-        if self._within_own_thread():
+        if self._lifecycle.tells or self._within_own_thread():
             return self.state.has_ended
         return self._lifecycle.wait_for(
             lambda state: state.has_ended, None if timeout is None else timeout.total_seconds()
@@ -312,15 +327,23 @@ class KafkaStreams:
 
     def _shut_down(self, final: State) -> None:
         """Stop the threads; a thread of its own waits for them, so that also a stream thread may ask for it."""
+        if self._starter is not None:  # it ends what it has begun
+            if self._global is not None:
+                self._global.ask_to_stop()
+            return
         threads = list(self._threads.values())
         for thread in threads:
             thread.stop()
 
         def finish() -> None:
-            for thread in threads:
-                thread.join(None)
-            self._release()
-            self._lifecycle.move(final)
+            try:
+                for thread in threads:
+                    thread.join(None)
+                self._release()
+            except Exception:
+                _log.exception("closing failed")
+            finally:
+                self._lifecycle.move(final)
 
         if not threads:
             finish()
@@ -341,10 +364,9 @@ class KafkaStreams:
             self._temporary.cleanup()
 
     def _within_own_thread(self) -> bool:
-        current = threading.current_thread().name
-        return any(thread.name == current for thread in self._threads.values()) or (
-            self._watch is not None and self._watch.name == current
-        )
+        current = threading.current_thread()
+        others = (thread.name for thread in (self._watch, self._global, self._standby) if thread is not None)
+        return current is self._starter or current.name in {*(t.name for t in self._threads.values()), *others}
 
     def __enter__(self) -> Self:
         return self
@@ -370,8 +392,7 @@ class KafkaStreams:
             return
         directory = StateDirectory(root, self.config.application_id, clock=self._clock)
         try:
-            for task in directory.existing_tasks():
-                directory.delete_task(task)
+            clean_local_state(directory)
         finally:
             directory.close()
 
@@ -570,7 +591,7 @@ class KafkaStreams:
         if self._uncaught is not None:
             try:
                 response = self._uncaught(error)
-            except Exception:
+            except BaseException:  # sys.exit() too: in a thread it would end nothing but the thread
                 _log.exception("the uncaught exception handler failed: the application is closed")
         if response is StreamThreadExceptionResponse.REPLACE_THREAD:
             with self._lock:
@@ -639,7 +660,8 @@ class KafkaStreams:
 
     def _clean_old_state(self) -> None:
         assert self._directory is not None
-        removed = self._directory.clean_up(self.config.state_cleanup_delay_ms, self._app().claims.open())
+        claims = self._app().claims
+        removed = self._directory.clean_up(self.config.state_cleanup_delay_ms, claims.claim, claims.release)
         if removed:
             _log.info("deleted the state of tasks that moved away: %s", ", ".join(map(str, removed)))
 

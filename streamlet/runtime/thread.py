@@ -47,6 +47,16 @@ _ALMOST = 0.9  # the client measures the time between two polls itself
 _REFRESH_SECONDS = 3_600.0
 
 
+# The consumer goes on asking, and would never be given a task.
+_FORBIDDEN = frozenset(
+    {
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
+
+
 class StreamThread:
     """One thread of an application: a consumer, producers, and the tasks the group assigns to it.
 
@@ -119,6 +129,7 @@ class StreamThread:
 
     def _run(self) -> None:
         failure: BaseException | None = None
+        unanswered: LogRefusalError | None = None
         try:
             self._to(ThreadState.STARTING)
             self._open()
@@ -128,12 +139,18 @@ class StreamThread:
                 except InstanceHeldError as held:
                     self._join_again(held)
         except LogRefusalError as refused:
-            failure = self._given_up(refused)
+            if self._stop.is_set() and refused.remedy is Remedy.REPEAT:
+                unanswered = refused
+                _log.warning(
+                    "%s ends without a last commit, a restart repeats from the one before: %s", self.name, refused
+                )
+            else:
+                failure = self._given_up(refused)
         except BaseException as error:
             failure = error
         self._to(ThreadState.PENDING_SHUTDOWN)
         try:
-            self._close(failure)
+            self._close(failure or unanswered)
         except BaseException as error:
             if failure is None:
                 failure = error
@@ -178,11 +195,11 @@ class StreamThread:
     def _open(self) -> None:
         app, config = self._app, self._app.config
         self._closers: list[Callable[[bool], None]] = []
-        self._outputs: Outputs = app.outputs(self.index, self.name)
+        self._outputs: Outputs = app.outputs(self.index, self.name, self._stop.is_set)
         self._closers.append(lambda clean: self._outputs.close(clean=clean))
-        reader = settings.reader(
-            config, f"{self.name}-restore-consumer", "restore.consumer", isolation_level=settings.isolation(config)
-        )
+        stores = [store for part in app.sub_topologies.values() for store in part.stores]
+        isolation = settings.restore_isolation(config, sources=any(store.source_topic for store in stores))
+        reader = settings.reader(config, f"{self.name}-restore-consumer", "restore.consumer", isolation_level=isolation)
         restore_consumer = app.supplier.consumer(reader)
         self._restorer: Restorer[ActiveTask] = Restorer(
             restore_consumer,
@@ -270,6 +287,8 @@ class StreamThread:
             self._outputs.poll()
             self._commit_if_due()
         except LogRefusalError as refused:
+            if self._stop.is_set() and refused.remedy is Remedy.REPEAT:
+                raise
             self._remedy(refused)
         except SerializationError as error:
             # a store's value has no bytes, noticed only now: find the record that put it there
@@ -381,6 +400,11 @@ class StreamThread:
                 )
             elif error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED) and task:
                 raise StreamsError(f"source topic {place[0]} (task {task.id}) cannot be read: {error.str()}")
+            elif error.code() in _FORBIDDEN:
+                raise StreamsError(
+                    f"{self.name} is not allowed to join: {error.str()}. It needs READ and DESCRIBE on group "
+                    f"{self._app.config.application_id} and on topic {self._app.tasks_topic}"
+                )
             else:
                 level = logging.INFO if is_busy(error) else logging.WARNING
                 _log.log(level, "%s: %s: %s", self.name, error.name(), error.str())

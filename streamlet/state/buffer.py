@@ -15,7 +15,7 @@ from operator import is_, itemgetter
 from struct import Struct
 from typing import Any
 
-from streamlet.errors import SerializationError
+from streamlet.errors import SerializationError, StateStoreError, StateUnreadableError
 from streamlet.serdes import Serde, bytes_
 from streamlet.state.backend import Backend, Changes
 from streamlet.state.codec import exact_encoder
@@ -119,7 +119,12 @@ class WriteBuffer:
         """Return the entry of a key that is neither dirty nor recent, and keep it as recent."""
         entry = self.old.get(key)
         if entry is None:
-            stored = self._backend.get(key)
+            try:
+                stored = self._backend.get(key)
+            except StateStoreError:
+                raise
+            except Exception as error:  # rocksdict raises bare exceptions
+                raise StateUnreadableError(f"store {self.store!r} cannot be read: {error}") from error
             if stored is None:
                 return None
             entry = self._entry(key, stored)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Container
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -118,21 +118,38 @@ class StateDirectory:
         except OSError as error:
             raise StateStoreError(f"the state of task {task} in {directory} cannot be deleted: {error}") from error
 
-    def clean_up(self, older_than_ms: int, in_use: Container[TaskId] = ()) -> list[TaskId]:
+    def clean_up(
+        self,
+        older_than_ms: int,
+        claim: Callable[[TaskId], bool] = lambda _: True,
+        release: Callable[[TaskId], None] = lambda _: None,
+    ) -> list[TaskId]:
         """Delete the directories of tasks that nobody wrote to for a time.
 
         Args:
             older_than_ms: The time, in milliseconds.
-            in_use: Tasks to be left alone, whatever their age.
+            claim: Takes a task, so that nobody opens what is being deleted; False: it is in use, and left alone.
+            release: Gives a task back that was taken.
 
         Returns:
             The tasks that were deleted.
         """
         before = self._clock.wall_ms() - older_than_ms
-        old = [task for task in self.existing_tasks() if task not in in_use and self._last_write(task) <= before]
-        for task in old:
-            self.delete_task(task)
-        return old
+        deleted: list[TaskId] = []
+        for task in self.existing_tasks():
+            if self._last_write(task) > before or not claim(task):
+                continue
+            try:
+                if self._last_write(task) <= before:  # somebody may have had it meanwhile
+                    self.delete_task(task)
+                    deleted.append(task)
+            finally:
+                release(task)
+        return deleted
+
+    def forget_log(self) -> None:
+        """Forget which log the state belongs to; to be called when there is none left."""
+        (self.path / _LOG).unlink(missing_ok=True)
 
     def _last_write(self, task: TaskId) -> int:
         directory = self.path / _TASKS / str(task)

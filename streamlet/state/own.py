@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from streamlet.errors import InvalidStateStoreError, StateStoreError
+from streamlet.errors import InvalidStateStoreError, StateStoreError, StateUnreadableError
 from streamlet.state.backend import Backend, Changes, Database, Scan
 
 
@@ -164,9 +164,13 @@ class OwnDatabase(Database):
                     self._backend.store.close()
 
 
+_READS = frozenset({"get", "range", "approximate_num_entries"})
+
+
 @contextmanager
 def _told(name: str, method: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise StateStoreError(f"store {name!r}, which is one's own: {method} raised {error!r}") from error
+        kind = StateUnreadableError if method in _READS else StateStoreError
+        raise kind(f"store {name!r}, which is one's own: {method} raised {error!r}") from error

@@ -6,12 +6,15 @@
   let go at close.
 - Column families that are not named in `open`, or named without options, have no part in the shared cache: all of them
   are listed and opened with the same options.
+- An iterator that meets a damaged block, or cannot read the disk, ends as if there were nothing more, and `items()`
+  does not say so: scans step through the raw iterator, and ask for its status at the end.
 - An iterator does not keep its `ReadOptions` alive, although it goes on reading their bound: the scan holds both.
 - A write holds the interpreter lock: batches are small.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import RLock
@@ -20,8 +23,10 @@ from weakref import WeakSet
 
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch, WriteBufferManager
 
-from streamlet.errors import InvalidStateStoreError, StateStoreError
+from streamlet.errors import InvalidStateStoreError, StateStoreError, StateUnreadableError
 from streamlet.state.backend import Backend, Changes, Database
+
+_log = logging.getLogger(__name__)
 
 BATCH = 5_000
 """Most entries per write: RocksDB's binding holds the interpreter lock for about 1 µs an entry."""
@@ -132,6 +137,8 @@ class RocksDatabase(Database):
         db = self._open()
         marks: Mapping[bytes, bytes] = unfinished or {}
         several = False
+        handle: Any = None
+        batch: Any = None
         try:
             batch, room = WriteBatch(raw_mode=True), _BATCH_BYTES
             for change in changes:
@@ -163,6 +170,8 @@ class RocksDatabase(Database):
             if len(batch):
                 db.write(batch)
         except Exception as error:
+            del db, batch  # the error would keep the database locked, for whoever wants to open it again
+            handle = None
             raise StateStoreError(f"RocksDB in {self._path} could not be written: {error}") from error
 
     def clear(self, family: str) -> None:
@@ -175,6 +184,7 @@ class RocksDatabase(Database):
                 db.create_column_family(name, self._shared.options())
                 self._families[name].reopen(db)
             except Exception as error:
+                del db  # as above
                 raise StateStoreError(f"store {family!r} in {self._path} could not be emptied: {error}") from error
 
     def close(self) -> None:
@@ -185,12 +195,25 @@ class RocksDatabase(Database):
             for backend in self._families.values():
                 backend.close()
             db, self._db = self._db, None
-            db.close()
+            _close(db)
 
     def _open(self) -> Any:
         if self._db is None:
             raise InvalidStateStoreError(f"the state in {self._path} is closed")
         return self._db
+
+
+def _close(opened: Any) -> None:
+    """Close a database or a view of it.
+
+    On a full disk that raises, but the others have to be closed nevertheless, or the directory stays locked. What could
+    not be written is not within any position, so it is restored.
+    """
+    try:
+        if opened is not None:
+            opened.close()
+    except Exception as error:
+        _log.warning("closing RocksDB: %s", error)
 
 
 def _family_name(store: str) -> str:
@@ -227,15 +250,21 @@ class RocksBackend(Backend):
             if view is None:
                 self.fail_closed()
             if upper == b"":  # to RocksDB an empty bound is no bound
-                return _RocksScan(self, iter(()), None, None)
+                return _RocksScan(self, _NOTHING, _NOTHING.next, None, None)
             options = None
             if upper is not None:
                 options = ReadOptions()
                 options.set_iterate_upper_bound(upper)
+            iterator = view.iter(options)
             if reverse:
-                scan = _RocksScan(self, view.items(backwards=True, read_opt=options), lower, options)
+                iterator.seek_to_last()
+                scan = _RocksScan(self, iterator, iterator.prev, lower, options)
             else:
-                scan = _RocksScan(self, view.items(from_key=lower, read_opt=options), None, options)
+                if lower is None:
+                    iterator.seek_to_first()
+                else:
+                    iterator.seek(lower)
+                scan = _RocksScan(self, iterator, iterator.next, None, options)
             self._scans.add(scan)
             return scan
 
@@ -253,15 +282,18 @@ class RocksBackend(Backend):
             self._scans.clear()
             self._get = self.fail_closed  # the bound method would keep the database locked
             self.handle = None
-            if self._view is not None:
-                self._view.close()
-            self._view = None
+            view, self._view = self._view, None
+            _close(view)
+
+    @property
+    def store(self) -> str:
+        """Name of the store."""
+        return self._name.removeprefix("store.")
 
     def fail_closed(self, *_: object) -> NoReturn:
         """Say that the store is closed."""
         raise InvalidStateStoreError(
-            f"store {self._name.removeprefix('store.')!r} is closed: "
-            f"its task was closed or has moved to another instance"
+            f"store {self.store!r} is closed: its task was closed or has moved to another instance"
         )
 
     def forget(self, scan: _RocksScan) -> None:
@@ -269,14 +301,41 @@ class RocksBackend(Backend):
         self._scans.discard(scan)
 
 
+class _Nothing:
+    """An iterator that has ended."""
+
+    def valid(self) -> bool:
+        return False
+
+    def status(self) -> None:
+        return None
+
+    def next(self) -> None:
+        return None
+
+
+_NOTHING = _Nothing()
+
+
+def _fault(iterator: Any) -> str | None:
+    try:
+        iterator.status()
+    except Exception as error:  # rocksdict raises bare exceptions
+        return str(error)
+    return None
+
+
 class _RocksScan:
     """An iterator of RocksDB that can be taken away."""
 
-    __slots__ = ("__weakref__", "_backend", "_items", "_lower", "_options")
+    __slots__ = ("__weakref__", "_advance", "_backend", "_iterator", "_lower", "_options")
 
-    def __init__(self, backend: RocksBackend, items: Any, lower: bytes | None, options: Any) -> None:
+    def __init__(
+        self, backend: RocksBackend, iterator: Any, advance: Callable[[], None], lower: bytes | None, options: Any
+    ) -> None:
         self._backend = backend
-        self._items: Any = items
+        self._iterator: Any = iterator
+        self._advance = advance
         self._lower = lower
         self._options = options  # the iterator reads the bound in there, but does not keep it alive
 
@@ -284,20 +343,35 @@ class _RocksScan:
         return self
 
     def __next__(self) -> tuple[bytes, bytes]:
-        items = self._items
-        if items is None:
+        iterator = self._iterator
+        if iterator is None:
             self._backend.fail_closed()
-        entry: tuple[bytes, bytes] = next(items)
-        if self._lower is not None and entry[0] < self._lower:
-            self._items = iter(())
+        if not iterator.valid():
+            # An iterator ends also where it cannot read on; only its status tells that from the end. Nothing may refer
+            # to it when that is raised: the error would keep the database locked.
+            self._let_go(_NOTHING)
+            fault = _fault(iterator)
+            del iterator
+            if fault is None:
+                raise StopIteration
+            raise StateUnreadableError(f"store {self._backend.store!r} cannot be read: {fault}")
+        key: bytes = iterator.key()
+        if self._lower is not None and key < self._lower:
+            self._let_go(_NOTHING)
             raise StopIteration
+        entry = (key, iterator.value())
+        self._advance()
         return entry
+
+    def _let_go(self, instead: Any) -> None:
+        self._iterator = instead
+        self._advance = _NOTHING.next  # the bound method would keep the database locked
 
     def close(self) -> None:
         """Let go of the iterator."""
-        self._items = iter(())
+        self._let_go(_NOTHING)
         self._backend.forget(self)
 
     def invalidate(self) -> None:
         """Let go of the iterator; reading on is an error."""
-        self._items = None
+        self._let_go(None)

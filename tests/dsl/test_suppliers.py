@@ -26,9 +26,10 @@ from streamlet import (
     TimeWindows,
     Topic,
     TopologyTestDriver,
+    log_and_continue,
     serdes,
 )
-from streamlet.errors import StateStoreError, TopologyError
+from streamlet.errors import StateStoreError, StateUnreadableError, TopologyError
 from tests.dsl.support import IN, OUT, Row, run
 from tests.state.support import SortedMap
 
@@ -182,6 +183,38 @@ def test_what_an_own_store_raises_names_it() -> None:
     no_store: Any = lambda _name, _directory: object()  # noqa: E731
     with pytest.raises(StateStoreError, match="which is no BytesStore: it needs get, put, range"):
         run(counts(of(Stores.persistent_key_value_store("own").over(no_store))), [])
+
+
+class Unreadable(SortedMap):
+    def get(self, key: bytes, /) -> bytes | None:
+        raise OSError("disk on fire")
+
+
+BROKEN = Stores.key_value("broken", serdes.string, serdes.int64).over(Unreadable)
+
+
+class Look(Processor[str, int, str, int]):
+    """Reads a store that cannot be read."""
+
+    stores = (BROKEN,)
+
+    def init(self, context: Any) -> None:
+        super().init(context)
+        self.seen: KeyValueStore[str, int] = context.get_state_store(BROKEN)
+
+    def process(self, record: Record[str, int]) -> None:
+        self.seen.get(record.key)
+
+
+def test_no_record_is_skipped_because_a_store_cannot_be_read() -> None:
+    """The handler says to go on without records that are at fault: here, none is."""
+    builder = StreamsBuilder()
+    builder.stream(IN).process(Look).to(OUT)
+    config = {"processing.exception.handler": log_and_continue}
+    with TopologyTestDriver(builder.build(), config) as driver:
+        source = driver.create_input_topic(IN)
+        with pytest.raises(StateUnreadableError, match=r"get raised OSError\('disk on fire'\)"):
+            source.pipe_input("a", 1)
 
 
 @pytest.mark.parametrize(

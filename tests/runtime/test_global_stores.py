@@ -7,6 +7,7 @@ from typing import Never
 import pytest
 
 from streamlet import serdes
+from streamlet.clients.embedded import cleaning
 from streamlet.dsl.builder import StreamsBuilder
 from streamlet.dsl.materialized import Materialized
 from streamlet.errors import InvalidStateStoreError, MissingSourceTopicError
@@ -14,9 +15,10 @@ from streamlet.processor.api import Processor, ProcessorContext
 from streamlet.records import Record
 from streamlet.runtime.streams import KafkaStreams
 from streamlet.state import Stores
+from streamlet.time import SystemClock
 from streamlet.topic import Topic
 from streamlet.topology import Topology
-from tests.runtime.harness import LogUnderTest, Recorder, eventually, running
+from tests.runtime.harness import NOW, LogUnderTest, Recorder, eventually, running
 
 
 def named_flights(log: LogUnderTest, *, in_memory: bool = False) -> Topology:
@@ -98,6 +100,37 @@ def test_a_topic_made_again_is_read_from_its_beginning(log: LogUnderTest) -> Non
     log.write("flights", [("1", "UA"), ("2", "DL")])
     with running(named_flights(log), log.config()):
         assert named(log, 2) == ["UA=Uniquely", "DL=None"]
+
+
+class Later(SystemClock):
+    """A clock that is ahead of the machine's."""
+
+    def __init__(self, ms: int) -> None:
+        self._ms = ms
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + self._ms
+
+
+@pytest.mark.parametrize(("policy", "gone"), [("compact", True), ("delete", False)])
+def test_what_was_deleted_while_it_was_away_for_long_is_not_there(
+    embedded: LogUnderTest, caplog: pytest.LogCaptureFixture, policy: str, gone: bool
+) -> None:
+    """Compaction has removed the tombstone by then: only the whole topic tells what is left."""
+    day = 86_400_000
+    for topic in ("flights", "named"):
+        embedded.create(topic)
+    embedded.create("airlines", **{"cleanup.policy": policy})
+    embedded.write("airlines", [("UA", "United"), ("DL", "Delta")])
+    with running(named_flights(embedded), embedded.config()):
+        pass
+    embedded.write("airlines", [("UA", None), ("DL", "Delta Air Lines")])
+    for days in (0, 1, 2):
+        cleaning.clean(embedded.supplier.broker.log, NOW + days * day + 60_000, force=True)
+    embedded.write("flights", [("1", "UA"), ("2", "DL")])
+    with running(named_flights(embedded), embedded.config(), clock=Later(3 * day)):
+        assert named(embedded, 2) == ["UA=None", "DL=Delta Air Lines"]
+    assert ("deletions may be gone" in caplog.text) == gone
 
 
 NAMES = Stores.key_value("names", serdes.string, serdes.string)

@@ -188,6 +188,17 @@ def test_state_of_another_log_is_refused(embedded: LogUnderTest, tmp_path: objec
         KafkaStreams(word_count(embedded), config).start()
 
 
+def test_after_clean_up_another_log_may_be_used(embedded: LogUnderTest) -> None:
+    with running(word_count(embedded), embedded.config()):
+        pass
+    config = {**embedded.config(), "bootstrap.servers": f"embedded:{embedded.directory / 'other.db'}"}
+    app = KafkaStreams(word_count(embedded), config)
+    app.clean_up()
+    app.start()
+    assert app.wait_until_running(timedelta(seconds=TIMEOUT))
+    app.close()
+
+
 def test_one_instance_per_state_directory(embedded: LogUnderTest) -> None:
     with running(word_count(embedded), embedded.config()), pytest.raises(LockError, match="in use by this process"):
         KafkaStreams(word_count(embedded), embedded.config()).start()

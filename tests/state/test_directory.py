@@ -15,6 +15,7 @@ import pytest
 from streamlet import serdes
 from streamlet.errors import LockError, StateMismatchError, StateStoreError
 from streamlet.records import TaskId
+from streamlet.runtime.context import TaskClaims
 from streamlet.state import StateDirectory, StateMemory, Stores, TaskState
 from streamlet.state.directory import write_atomically
 from streamlet.time import ManualClock
@@ -118,11 +119,56 @@ def test_tasks_and_their_clean_up(tmp_path: Path) -> None:
     assert directory.existing_tasks() == [TaskId(0, 2), TaskId(0, 10), TaskId(1, 0)]
     clock.advance(timedelta(seconds=1_050))
     assert directory.clean_up(60_000) == []
-    assert directory.clean_up(50_000, in_use={TaskId(1, 0)}) == [TaskId(0, 10)]
+    claims = TaskClaims()
+    assert claims.claim(TaskId(1, 0))
+    assert directory.clean_up(50_000, claims.claim, claims.release) == [TaskId(0, 10)]
+    assert claims.claim(TaskId(0, 10)), "it was given back"
     assert directory.existing_tasks() == [TaskId(0, 2), TaskId(1, 0)]
     directory.delete_task(TaskId(0, 2))
     directory.delete_task(TaskId(0, 2))
     assert directory.existing_tasks() == [TaskId(1, 0)]
+    directory.close()
+
+
+def test_nobody_opens_a_task_while_it_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, claims, task = StateDirectory(tmp_path, "app"), TaskClaims(), TaskId(0, 0)
+    directory.task_directory(task)
+    claimed: list[bool] = []
+    delete = directory.delete_task
+
+    def claimed_meanwhile(id: TaskId) -> None:
+        claimed.append(claims.claim(id))
+        delete(id)
+
+    monkeypatch.setattr(directory, "delete_task", claimed_meanwhile)
+    assert directory.clean_up(0, claims.claim, claims.release) == [task]
+    assert claimed == [False]
+    directory.close()
+
+
+def test_what_came_back_meanwhile_is_not_deleted(tmp_path: Path) -> None:
+    """Between looking at its age and taking it, the task was here again, and has gone."""
+    clock = ManualClock(1)
+    directory, task = StateDirectory(tmp_path, "app", clock=clock), TaskId(0, 0)
+    data = directory.task_directory(task) / "data"
+
+    def claim(_: TaskId) -> bool:
+        data.write_text("new")
+        return True
+
+    os.utime(data.parent, (0, 0))
+    assert directory.clean_up(0, claim) == []
+    assert data.exists()
+    directory.close()
+
+
+def test_without_state_the_directory_may_be_used_with_another_log(tmp_path: Path) -> None:
+    directory = StateDirectory(tmp_path, "app")
+    directory.check_log("cluster-1")
+    directory.forget_log()
+    directory.check_log("cluster-2")
+    directory.forget_log()
+    directory.forget_log()
     directory.close()
 
 
