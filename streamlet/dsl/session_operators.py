@@ -31,6 +31,8 @@ class AggregateSessions(Operator):
         store: The session store.
         sends_old: Whether changes carry old values.
         idle_after_ms: How long no record has to come for sessions to close by the wall clock; None: they never do.
+        closes_for_good: Whether sessions that have closed are not merged again, however long the store keeps them; so
+            it is in any case if they are sent on closing.
     """
 
     folding: Folding
@@ -39,6 +41,7 @@ class AggregateSessions(Operator):
     store: str
     sends_old: bool
     idle_after_ms: int | None = None
+    closes_for_good: bool = False
 
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
@@ -47,6 +50,7 @@ class AggregateSessions(Operator):
         assert merger is not None
         store = context.store(self.store)
         find, put, dropped, failed = store.fast_find, store.fast_put, context.dropped, context.failed
+        closes_for_good = self.closes_for_good or self.emit is EmitStrategy.ON_WINDOW_CLOSE
         final, seen = None, None
         if self.emit is EmitStrategy.ON_WINDOW_CLOSE:
             final = final_results(
@@ -67,8 +71,7 @@ class AggregateSessions(Operator):
             close = time.value - retention
             if final is not None:
                 final.prevent_expiry(timestamp, close, headers)
-            # What has been sent as final is not merged again, however long the store keeps it.
-            earliest = timestamp - gap if final is None else max(timestamp - gap, close + 1)
+            earliest = max(timestamp - gap, close + 1) if closes_for_good else timestamp - gap
             start = end = timestamp
             replaced: list[tuple[int, int, Any]] = []
             late = False

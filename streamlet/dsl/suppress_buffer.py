@@ -138,6 +138,8 @@ class Suppress(Operator):
             clock = IdleTime.of(context, context.node, self.idle_after_ms)
             clock.closing(send_due)
             seen = clock.follow(time)
+            if final:
+                seen = None  # the aggregations before it say when there was a record, late ones included
 
         def suppress(key: Any, change: Change, timestamp: int, headers: Headers) -> None:
             if timestamp > time.value:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from streamlet import serdes
 from streamlet.dsl.folding import Folding
@@ -214,7 +214,11 @@ class WindowedTableStep(TableStep):
         self._clocks.append((node, idle_after_ms))
 
     def _following(self, operator: Operator) -> Operator:
-        return FollowingIdleTime(operator, tuple(self._clocks)) if self._clocks else operator
+        if not self._clocks:
+            return operator
+        if isinstance(operator, AggregateSessions):  # the clock does not make the store forget what has been sent
+            operator = evolve(operator, closes_for_good=True)
+        return FollowingIdleTime(operator, tuple(self._clocks))
 
     def view(self) -> TableView:
         """Return how its values are read: by keys within windows."""
