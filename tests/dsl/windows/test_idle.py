@@ -314,10 +314,16 @@ def test_unlimited_windows_of_a_cogroup_never_close() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Suppressed.until_window_closes(idle_after=timedelta(0)), "idle_after must be whole milliseconds from 1"),
+        (
+            lambda: Suppressed.until_window_closes(idle_after=timedelta(0)),
+            "idle_after must be whole milliseconds from 1",
+        ),
         (lambda: Suppressed.until_time_limit(ms(1), idle_after=timedelta(0)), "idle_after must be whole"),
         (lambda: Suppressed.until_time_limit(ms(0), idle_after=ms(1)), "no meaning with a time limit of 0"),
-        (lambda: updates(UnlimitedWindows.of()).suppress(CLOSED), "windows of KSTREAM-AGGREGATE-0000000002 never close"),
+        (
+            lambda: updates(UnlimitedWindows.of()).suppress(CLOSED),
+            "windows of KSTREAM-AGGREGATE-0000000002 never close",
+        ),
         (
             lambda: aggregated(StreamsBuilder(), TUMBLING, None).suppress(CLOSED),
             r"sends each window once itself: give it to emit_strategy",
