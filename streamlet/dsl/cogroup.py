@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from attrs import frozen
 
@@ -15,7 +16,15 @@ from streamlet.dsl.repartition import RepartitionStep
 from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.dsl.table import KTable
 from streamlet.dsl.table_steps import TableStep, TableView
-from streamlet.dsl.windowed_tables import PendingWindowStore, WindowedTableStep, Windows, aggregation, windowed_serdes
+from streamlet.dsl.windowed_tables import (
+    ON_UPDATE,
+    Emission,
+    PendingWindowStore,
+    WindowedTableStep,
+    Windows,
+    aggregation,
+    windowed_serdes,
+)
 from streamlet.dsl.windows import EmitStrategy, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows
 from streamlet.errors import TopologyError
 from streamlet.processor.operator import Forward, NodeContext, Operator
@@ -193,41 +202,66 @@ class CogroupedKStream(Generic[K_co, VA]):
         )
 
 
-def _windowed_table(
-    group: _Group,
-    windows: Windows,
-    folding_of: Callable[[_Aggregator], Folding],
-    store: Store[Any],
-    name: str | None,
-) -> KTable[Any, Any]:
-    options = materialized(store, windowed=True)
+class _WindowedCogrouped:
+    """What cogrouped streams in windows have in common."""
 
-    def store_of(store_name: str, known: Serdes) -> PendingStore:
-        return PendingWindowStore(store_name, options, known, _ASK, windows)
-
-    def step_of(node: str, parent: Step, aggregator: _Aggregator, store: PendingStore) -> TableStep:
-        def operator(step: TableStep) -> Operator:
-            emit = EmitStrategy.ON_WINDOW_UPDATE
-            return aggregation(windows, folding_of(aggregator), emit, store.name, step.sends_old_values)
-
-        return WindowedTableStep(node, [parent], operator, store=store, windows=windows)
-
-    return group.table(options, name, store_of, step_of, lambda known: windowed_serdes(known, windows))
-
-
-class TimeWindowedCogroupedKStream(Generic[K_co, VA]):
-    """Cogrouped streams in time windows. Made by `CogroupedKStream.windowed_by`."""
-
-    def __init__(self, group: _Group, windows: TimeWindows | SlidingWindows | UnlimitedWindows) -> None:
+    def __init__(self, group: _Group, windows: Windows, emission: Emission = ON_UPDATE) -> None:
         self._group = group
         self._windows = windows
+        self._emission = emission
+
+    def emit_strategy(self, strategy: EmitStrategy, *, idle_after: timedelta | None = None) -> Self:
+        """Choose when results are sent: at each update (the default), or once per window when it has closed.
+
+        With ``ON_WINDOW_CLOSE`` stream time, which tells what has closed and what is late, is that of all streams
+        together; with updates each stream has its own. Kafka Streams has the latter only.
+
+        Args:
+            strategy: When.
+            idle_after: With ``ON_WINDOW_CLOSE``: when none of the streams had a record in this task for so long (wall
+                clock), stream time goes on by the wall clock, so that the last windows close, too. Records that are
+                behind it then are late. Default: windows wait for the next record.
+
+        Raises:
+            TopologyError: If windows that never close should be sent on closing, or `idle_after` is less than a
+                millisecond or goes with another strategy.
+        """
+        return type(self)(self._group, self._windows, Emission.of(self._windows, strategy, idle_after))
+
+    def _table(
+        self, folding_of: Callable[[_Aggregator], Folding], store: Store[Any], name: str | None
+    ) -> KTable[Any, Any]:
+        windows, emission, options = self._windows, self._emission, materialized(store, windowed=True)
+
+        def store_of(store_name: str, known: Serdes) -> PendingStore:
+            return PendingWindowStore(store_name, options, known, _ASK, windows, emission.strategy)
+
+        def step_of(node: str, parent: Step, aggregator: _Aggregator, store: PendingStore) -> TableStep:
+            def operator(step: TableStep) -> Operator:
+                return aggregation(windows, folding_of(aggregator), emission, store.name, step.sends_old_values)
+
+            return WindowedTableStep(node, [parent], operator, store=store, windows=windows, emit=emission.strategy)
+
+        return self._group.table(options, name, store_of, step_of, lambda known: windowed_serdes(known, windows))
+
+
+class TimeWindowedCogroupedKStream(_WindowedCogrouped, Generic[K_co, VA]):
+    """Cogrouped streams in time windows. Made by `CogroupedKStream.windowed_by`."""
+
+    def __init__(
+        self,
+        group: _Group,
+        windows: TimeWindows | SlidingWindows | UnlimitedWindows,
+        emission: Emission = ON_UPDATE,
+    ) -> None:
+        super().__init__(group, windows, emission)
 
     def aggregate(
         self, initializer: Callable[[], VA], *, store: Store[VA] = None, name: str | None = None
     ) -> KTable[Windowed[K_co], VA]:
         """Fold the values of each key and window into an aggregate; records without key are dropped.
 
-        What is late is told by the time of each stream on its own.
+        What is late is told by the time of each stream on its own, unless results are sent once per window.
 
         Args:
             initializer: Returns the aggregate before the first record.
@@ -235,17 +269,14 @@ class TimeWindowedCogroupedKStream(Generic[K_co, VA]):
             name: Prefix of the nodes' names.
         """
         check_function(initializer, "aggregate(), as initializer,", ())
-        return _windowed_table(
-            self._group, self._windows, lambda aggregator: Folding(initializer, aggregator), store, name
-        )
+        return self._table(lambda aggregator: Folding(initializer, aggregator), store, name)
 
 
-class SessionWindowedCogroupedKStream(Generic[K_co, VA]):
+class SessionWindowedCogroupedKStream(_WindowedCogrouped, Generic[K_co, VA]):
     """Cogrouped streams in sessions. Made by `CogroupedKStream.windowed_by`."""
 
-    def __init__(self, group: _Group, windows: SessionWindows) -> None:
-        self._group = group
-        self._windows = windows
+    def __init__(self, group: _Group, windows: SessionWindows, emission: Emission = ON_UPDATE) -> None:
+        super().__init__(group, windows, emission)
 
     def aggregate(
         self,
@@ -257,7 +288,7 @@ class SessionWindowedCogroupedKStream(Generic[K_co, VA]):
     ) -> KTable[Windowed[K_co], VA]:
         """Fold the values of each key and session into an aggregate; records without key are dropped.
 
-        What is late is told by the time of each stream on its own.
+        What is late is told by the time of each stream on its own, unless results are sent once per window.
 
         Args:
             initializer: Returns the aggregate before the first record.
@@ -267,6 +298,4 @@ class SessionWindowedCogroupedKStream(Generic[K_co, VA]):
         """
         check_function(initializer, "aggregate(), as initializer,", ())
         check_function(session_merger, "aggregate(), as session merger,", MERGE)
-        return _windowed_table(
-            self._group, self._windows, lambda aggregator: Folding(initializer, aggregator, session_merger), store, name
-        )
+        return self._table(lambda aggregator: Folding(initializer, aggregator, session_merger), store, name)

@@ -7,10 +7,11 @@ restart or an abort. How far results were sent is remembered with the committed 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
-from streamlet.processor.api import PunctuationType
-from streamlet.processor.operator import NodeContext, Remembered
+from streamlet.processor.operator import NodeContext
+
+T = TypeVar("T")
 
 Place = tuple[int, int]
 """When a window closes, and what else tells it from others: ``(start, start)``, or a session's ``(end, start)``."""
@@ -90,47 +91,14 @@ class OpenWindows:
         self._places = None
 
 
-class IdleTime:
-    """Stream time that goes on by the wall clock when a node receives no records.
+def final_results(context: NodeContext, store: str, make: Callable[[], T]) -> T:
+    """Return what the final results of a store's windows are sent with.
 
-    Once no record has come for `after_ms`, the node's stream time is what it was at the last record, or at the start
-    of the task, plus the wall-clock time since then. It never goes back: a record that is behind it is late, whatever
-    the other records say. It is committed like all stream time.
-
-    Args:
-        context: The node's.
-        after_ms: How long no record has to come.
-        time: The node's stream time.
-        close: Sends the results of windows that have closed; called with no record at hand.
+    The streams of a cogroup have a node each and share the store. So that each window is sent once, they share this,
+    too: stream time is that of all streams together, as if they had been merged.
     """
-
-    def __init__(self, context: NodeContext, after_ms: int, time: Remembered, close: Callable[[], None]) -> None:
-        self._after_ms = after_ms
-        self._time = time
-        self._close = close
-        self._now = context.wall_clock_time
-        self.seen()
-        context.on_rewind(self.seen)
-        interval = max(1, context.config.window_emit_interval_ms)
-        context.schedule(interval, PunctuationType.WALL_CLOCK_TIME, self._look)
-
-    def seen(self) -> None:
-        """Note that there was a record just now; the node's stream time includes it."""
-        self._base, self._since = self._time.value, self._now()
-
-    def _look(self, now_ms: int) -> None:
-        elapsed = now_ms - self._since
-        if self._base < 0 or elapsed < self._after_ms:
-            return
-        self._time.value = max(self._time.value, self._base + elapsed)
-        self._close()
-
-
-def idle_time(
-    context: NodeContext, after_ms: int | None, time: Remembered, close: Callable[[], None]
-) -> Callable[[], None] | None:
-    """Return what to call with each record, once stream time includes it; None if windows wait for records."""
-    return None if after_ms is None else IdleTime(context, after_ms, time, close).seen
+    made: T = context.shared(f"final-results/{store}", make)
+    return made
 
 
 def _bytes_of(item: tuple[bytes, Any]) -> bytes:

@@ -75,6 +75,8 @@ class _SubscribeStep(ProcessorStep):
 class _TopicStep(Step):
     """Becomes a sink and a source of one of the topics."""
 
+    begins_task = True
+
     def __init__(
         self,
         topic: str,

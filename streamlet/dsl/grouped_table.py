@@ -32,6 +32,8 @@ _REDUCE = "KTABLE-REDUCE-"
 class _ChangesTopic(Step):
     """Becomes a sink and a source of the topic through which changes reach their groups."""
 
+    begins_task = True
+
     def __init__(self, topic: str, sink: str, source: str, parent: Step, serdes: Serdes) -> None:
         super().__init__(source, [parent])
         self._topic = topic

@@ -51,11 +51,13 @@ class Step(ABC):
         changes_key: Whether records behind it may have other keys than before it.
         grace_ms: How long the windows it aggregates over wait for late records after their end; None if there are none.
         never_closes: Whether those windows have no end.
+        begins_task: Whether records reach it by way of a topic only: what is before it runs in other tasks.
         accepts_null_keys: Whether it makes something of records without a key, so that no repartitioning before it may
             drop them (left and outer joins, KIP-962).
     """
 
     changes_key = False
+    begins_task = False
     accepts_null_keys = False
     grace_ms: int | None = None
     never_closes = False

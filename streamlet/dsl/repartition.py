@@ -26,6 +26,8 @@ class RepartitionStep(Step):
         mergeable: Whether ``merge.repartition.topics`` may replace it by one before it.
     """
 
+    begins_task = True
+
     def __init__(
         self,
         plan: Plan,

@@ -7,8 +7,9 @@ from typing import Any
 
 from attrs import frozen
 
-from streamlet.dsl.final_results import OpenWindows, Place, idle_time
+from streamlet.dsl.final_results import OpenWindows, Place, final_results
 from streamlet.dsl.folding import Folding
+from streamlet.dsl.idle_time import idle_time
 from streamlet.dsl.windows import EmitStrategy, SessionWindows
 from streamlet.processor.operator import Forward, NodeContext, Operator
 from streamlet.records import Headers, Window, Windowed
@@ -30,6 +31,8 @@ class AggregateSessions(Operator):
         store: The session store.
         sends_old: Whether changes carry old values.
         idle_after_ms: How long no record has to come for sessions to close by the wall clock; None: they never do.
+        closes_for_good: Whether sessions that have closed are not merged again, however long the store keeps them; so
+            it is in any case if they are sent on closing.
     """
 
     folding: Folding
@@ -38,18 +41,24 @@ class AggregateSessions(Operator):
     store: str
     sends_old: bool
     idle_after_ms: int | None = None
+    closes_for_good: bool = False
 
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
         gap, retention, sends_old = self.windows.gap_ms, self.windows.retention_ms, self.sends_old
         initializer, aggregator, merger = self.folding.initializer, self.folding.aggregator, self.folding.merger
         assert merger is not None
-        store, time = context.store(self.store), context.remember("stream-time")
+        store = context.store(self.store)
         find, put, dropped, failed = store.fast_find, store.fast_put, context.dropped, context.failed
-        final = _FinalSessions(context, forward, store) if self.emit is EmitStrategy.ON_WINDOW_CLOSE else None
-        seen = None
-        if final is not None:
-            seen = idle_time(context, self.idle_after_ms, time, lambda: final.send(time.value - retention, ()))
+        closes_for_good = self.closes_for_good or self.emit is EmitStrategy.ON_WINDOW_CLOSE
+        final, seen = None, None
+        if self.emit is EmitStrategy.ON_WINDOW_CLOSE:
+            final = final_results(
+                context, self.store, lambda: _FinalSessions(context, forward, store, retention, self.idle_after_ms)
+            )
+            time, seen = final.time, final.seen
+        else:
+            time = context.remember("stream-time")
 
         def process(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             if key is None:
@@ -62,8 +71,7 @@ class AggregateSessions(Operator):
             close = time.value - retention
             if final is not None:
                 final.prevent_expiry(timestamp, close, headers)
-            # What has been sent as final is not merged again, however long the store keeps it.
-            earliest = timestamp - gap if final is None else max(timestamp - gap, close + 1)
+            earliest = max(timestamp - gap, close + 1) if closes_for_good else timestamp - gap
             start = end = timestamp
             replaced: list[tuple[int, int, Any]] = []
             late = False
@@ -100,12 +108,21 @@ class AggregateSessions(Operator):
 
 
 class _FinalSessions:
-    """Sends the results of sessions that have closed."""
+    """Sends the results of sessions that have closed.
 
-    def __init__(self, context: NodeContext, forward: Forward, store: Any) -> None:
+    Attributes:
+        time: The stream time.
+        seen: What to call with each record if time goes on without.
+    """
+
+    def __init__(
+        self, context: NodeContext, forward: Forward, store: Any, wait_ms: int, idle_after_ms: int | None
+    ) -> None:
         self._forward = forward
         self._store = store
         self._open = OpenWindows(context, self._load)
+        self.time = time = context.remember("stream-time")
+        self.seen = idle_time(context, idle_after_ms, time, lambda: self.send(time.value - wait_ms, ()))
 
     def replace(self, key: Any, replaced: list[tuple[int, int, Any]], start: int, end: int) -> None:
         """Take in a session, and take out those it was made of."""

@@ -14,8 +14,9 @@ from typing import Any
 
 from attrs import define, frozen
 
-from streamlet.dsl.final_results import OpenWindows, Place, idle_time
+from streamlet.dsl.final_results import OpenWindows, Place, final_results
 from streamlet.dsl.folding import Folding
+from streamlet.dsl.idle_time import idle_time
 from streamlet.dsl.windows import EmitStrategy, SlidingWindows
 from streamlet.processor.operator import Forward, NodeContext, Operator
 from streamlet.records import Headers, Window, Windowed
@@ -77,13 +78,14 @@ class AggregateSlidingWindows(Operator):
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
         difference, grace = self.windows.difference_ms, self.windows.grace_ms
-        store, time = context.store(self.store), context.remember("stream-time")
-        fetch, dropped, failed = store.fast_fetch, context.dropped, context.failed
-        final = self._final(context, forward) if self.emit is EmitStrategy.ON_WINDOW_CLOSE else None
+        fetch, dropped, failed = context.store(self.store).fast_fetch, context.dropped, context.failed
+        final, seen = None, None
+        if self.emit is EmitStrategy.ON_WINDOW_CLOSE:
+            final = final_results(context, self.store, lambda: self._final(context, forward))
+            time, seen = final.time, final.seen
+        else:
+            time = context.remember("stream-time")
         change = self._changes(context, final)
-        seen = None
-        if final is not None:
-            seen = idle_time(context, self.idle_after_ms, time, lambda: final.send(time.value - grace, ()))
 
         def process(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             if key is None or value is None:
@@ -114,7 +116,7 @@ class AggregateSlidingWindows(Operator):
         return process
 
     def _final(self, context: NodeContext, forward: Forward) -> _FinalSlidingResults:
-        return _FinalSlidingResults(context, forward, self.windows, context.store(self.store))
+        return _FinalSlidingResults(context, forward, self.windows, context.store(self.store), self.idle_after_ms)
 
     def _changes(
         self, context: NodeContext, final: _FinalSlidingResults | None
@@ -236,15 +238,23 @@ class _FinalSlidingResults:
     As in Kafka Streams, a window is lost that the store forgets in the moment in which it closes: with the default
     retention that is so when stream time leaps by more than twice the difference and the grace from one record to the
     next. It is counted as dropped.
+
+    Attributes:
+        time: The stream time.
+        seen: What to call with each record if time goes on without.
     """
 
-    def __init__(self, context: NodeContext, forward: Forward, windows: SlidingWindows, store: Any) -> None:
+    def __init__(
+        self, context: NodeContext, forward: Forward, windows: SlidingWindows, store: Any, idle_after_ms: int | None
+    ) -> None:
         self._forward = forward
         self._difference = windows.difference_ms
         self._retention = store.expiry.retention_ms
         self._dropped = context.dropped
         self._store = store
         self._open = OpenWindows(context, self._load)
+        self.time = time = context.remember("stream-time")
+        self.seen = idle_time(context, idle_after_ms, time, lambda: self.send(time.value - windows.grace_ms, ()))
 
     def add(self, start: int, key: Any) -> None:
         """Take in a window that was written."""

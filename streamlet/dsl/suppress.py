@@ -12,6 +12,7 @@ from streamlet.dsl.plan import Plan, Step, Writer
 from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.dsl.suppress_buffer import BufferedSerde, Suppress
 from streamlet.dsl.table_steps import Getter, TableStep, TableView
+from streamlet.dsl.windowed_tables import WindowedTableStep
 from streamlet.dsl.windows import duration_ms
 from streamlet.errors import TopologyError
 from streamlet.processor.operator import NodeContext
@@ -40,6 +41,7 @@ class Suppressed(Generic[K_in]):
         max_bytes: The most bytes that are held back, None for any number.
         when_full: What happens beyond that.
         logging: Whether what is held back has a changelog, from which it is restored elsewhere.
+        idle_after_ms: How long no record has to come for time to go on by the wall clock; None: it waits for records.
     """
 
     limit_ms: int | None
@@ -47,6 +49,7 @@ class Suppressed(Generic[K_in]):
     max_bytes: int | None
     when_full: WhenFull
     logging: bool
+    idle_after_ms: int | None = None
 
     @staticmethod
     def until_time_limit(
@@ -56,6 +59,7 @@ class Suppressed(Generic[K_in]):
         max_bytes: int | None = None,
         when_full: WhenFull = "emit_early",
         logging: bool = True,
+        idle_after: timedelta | None = None,
     ) -> Suppressed[object]:
         """Hold back changes for some time of the stream: of those of a key in that time only the last one is sent.
 
@@ -66,13 +70,19 @@ class Suppressed(Generic[K_in]):
             max_bytes: The most bytes to hold back: of the serialised keys, values and headers.
             when_full: ``"emit_early"`` sends the oldest before their time, ``"shut_down"`` fails.
             logging: Keep a changelog, from which what is held back is restored elsewhere.
+            idle_after: When this operator has received no change for so long (wall clock), its time goes on by the wall
+                clock, so that the last changes are sent, too. Default: they wait for the next change.
 
         Raises:
-            TopologyError: If a limit is negative, or the time limit no whole milliseconds.
+            TopologyError: If a limit is negative, the time limit no whole milliseconds, or `idle_after` less than a
+                millisecond or given with a limit of 0.
         """
         limit_ms = duration_ms("the time limit", limit)
         _check(max_records, max_bytes, when_full)
-        return Suppressed(limit_ms, max_records, max_bytes, when_full, logging)
+        idle_after_ms = _idle_after_ms(idle_after)
+        if idle_after_ms is not None and not limit_ms:
+            raise TopologyError("idle_after has no meaning with a time limit of 0: nothing is held back")
+        return Suppressed(limit_ms, max_records, max_bytes, when_full, logging, idle_after_ms)
 
     @staticmethod
     def until_window_closes(
@@ -81,11 +91,12 @@ class Suppressed(Generic[K_in]):
         max_bytes: int | None = None,
         when_full: Literal["shut_down"] = "shut_down",
         logging: bool = True,
+        idle_after: timedelta | None = None,
     ) -> Suppressed[Windowed[object]]:
         """Send one final result per window: when stream time has passed its end and grace.
 
-        Stream time moves with the records of the same task only: the last windows wait for the next record. Windows
-        without a result, since it was deleted, send nothing.
+        Stream time moves with the records of the same task only: the last windows wait for the next record, unless
+        `idle_after` is given. Windows without a result, since it was deleted, send nothing.
 
         Args:
             max_records: The most windows to hold back; beyond that the application fails, for a result that is sent
@@ -93,9 +104,13 @@ class Suppressed(Generic[K_in]):
             max_bytes: The most bytes to hold back: of the serialised keys, values and headers.
             when_full: Only ``"shut_down"``.
             logging: Keep a changelog, from which what is held back is restored elsewhere.
+            idle_after: When the windowed aggregation before it has received no record for so long (wall clock), stream
+                time goes on by the wall clock, here and in that aggregation, so that the last windows close, too.
+                Records that are behind it then are late for the aggregation: they are missing in its table as well.
 
         Raises:
-            TopologyError: If a limit is negative, or results should be sent early.
+            TopologyError: If a limit is negative, results should be sent early, or `idle_after` is less than a
+                millisecond.
         """
         if when_full != "shut_down":
             raise TopologyError(
@@ -103,7 +118,11 @@ class Suppressed(Generic[K_in]):
                 "use until_time_limit(..., when_full='emit_early') if earlier results are welcome"
             )
         _check(max_records, max_bytes, when_full)
-        return Suppressed(None, max_records, max_bytes, when_full, logging)
+        return Suppressed(None, max_records, max_bytes, when_full, logging, _idle_after_ms(idle_after))
+
+
+def _idle_after_ms(idle_after: timedelta | None) -> int | None:
+    return None if idle_after is None else duration_ms("idle_after", idle_after, least_ms=1)
 
 
 def _check(max_records: int | None, max_bytes: int | None, when_full: str) -> None:
@@ -120,7 +139,7 @@ def suppressed_table(
     """Add the step that holds back the changes of a table.
 
     Raises:
-        TopologyError: If windows should close, but there are none, or they never do.
+        TopologyError: If windows should close, but there are none; or by the wall clock, where they cannot.
     """
     if not isinstance(suppressed, Suppressed):
         raise TopologyError(f"suppress takes a Suppressed, not {suppressed!r}")
@@ -129,7 +148,32 @@ def suppressed_table(
     store_name = plan.store_name(_SUPPRESS) if name is None else f"{name}-store"
     added = SuppressStep(node, step, suppressed, wait_ms, _PendingBuffer(store_name, serdes, suppressed.logging))
     plan.add(added)
+    if suppressed.limit_ms is None and suppressed.idle_after_ms is not None:
+        for aggregation in _aggregations(step, node):
+            aggregation.follow(node, suppressed.idle_after_ms)
     return added
+
+
+def _aggregations(step: Step, node: str) -> list[WindowedTableStep]:
+    """Return the windowed aggregations before the node, of whose windows it is to know by the clock that they close.
+
+    Raises:
+        TopologyError: If one is in another task, or changes are held back behind it.
+    """
+    if isinstance(step, WindowedTableStep):
+        return [step]
+    if isinstance(step, SuppressStep):
+        raise TopologyError(
+            f"{node}: idle_after closes windows at once, but {step.name} before it holds changes back: "
+            f"they would come when their windows are closed. Suppress once"
+        )
+    if step.begins_task:
+        raise TopologyError(
+            f"{node}: idle_after has to have the windowed aggregation in its own task, but {step.name} between them "
+            f"reads from a topic: suppress before that, or give it to the aggregation, "
+            f"emit_strategy(EmitStrategy.ON_WINDOW_CLOSE, idle_after=...)"
+        )
+    return list(dict.fromkeys(found for parent in step.parents for found in _aggregations(parent, node)))
 
 
 def find_grace(step: Step, behind: str = "") -> int:
@@ -190,6 +234,7 @@ class SuppressStep(TableStep):
                 suppressed.max_records,
                 suppressed.max_bytes,
                 suppressed.when_full,
+                suppressed.idle_after_ms,
             ),
         )
         self._buffer = store

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from attrs import frozen
 
 from streamlet.dsl.change import Change
+from streamlet.dsl.idle_time import IdleTime
 from streamlet.errors import SerializationError, TaskError
 from streamlet.processor.operator import Forward, NodeContext, Operator
 from streamlet.records import Headers
@@ -101,6 +102,7 @@ class Suppress(Operator):
         max_records: The most keys that are held back, None for any number.
         max_bytes: The most bytes.
         when_full: What happens beyond that.
+        idle_after_ms: How long no record has to come for time to go on by the wall clock; None: it never does.
     """
 
     store: str
@@ -110,6 +112,7 @@ class Suppress(Operator):
     max_records: int | None
     max_bytes: int | None
     when_full: Literal["emit_early", "shut_down"]
+    idle_after_ms: int | None = None
 
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
@@ -119,15 +122,30 @@ class Suppress(Operator):
         buffer = _Buffer(context, self.store, None if self.max_bytes is None else self.serde)
         enforce = self._limit(context, buffer)
         failed, held, put = context.failed, buffer.held, buffer.put
+        seen = None
 
         def send_first() -> None:
             key, (_, value, prior, latest, timestamp, headers) = buffer.pop()
             if value is not None or not final:
                 forward(key, (value, prior, latest), timestamp, headers)
 
+        def send_due() -> None:
+            last = time.value - wait
+            while buffer.first_due <= last:
+                send_first()
+
+        if self.idle_after_ms is not None:
+            clock = IdleTime.of(context, context.node, self.idle_after_ms)
+            clock.closing(send_due)
+            seen = clock.follow(time)
+            if final:
+                seen = None  # the aggregations before it say when there was a record, late ones included
+
         def suppress(key: Any, change: Change, timestamp: int, headers: Headers) -> None:
             if timestamp > time.value:
                 time.value = timestamp
+            if seen is not None:
+                seen()
             value, old, latest = change
             try:
                 before = held(key)

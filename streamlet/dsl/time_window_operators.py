@@ -7,10 +7,11 @@ from typing import Any
 
 from attrs import frozen
 
-from streamlet.dsl.final_results import OpenWindows, Place, idle_time
+from streamlet.dsl.final_results import OpenWindows, Place, final_results
 from streamlet.dsl.folding import Folding
+from streamlet.dsl.idle_time import idle_time
 from streamlet.dsl.windows import EmitStrategy, TimeWindows, UnlimitedWindows
-from streamlet.processor.operator import Forward, NodeContext, Operator
+from streamlet.processor.operator import Forward, NodeContext, Operator, Remembered
 from streamlet.records import Headers, Window, Windowed
 from streamlet.serdes import FOREVER_MS
 
@@ -140,28 +141,11 @@ class AggregateWindows(Operator):
         assert isinstance(self.windows, TimeWindows)
         grace, size = self.windows.grace_ms, self.windows.size_ms
         starts = starts_of(self.windows)
-        store, time = context.store(self.store), context.remember("stream-time")
+        store = context.store(self.store)
         retention = store.expiry.retention_ms
         dropped, failed, fold = context.dropped, context.failed, self._fold(context)
         encode = store.encode_key
-
-        def load(bound: int) -> Iterable[tuple[Place, Any, bytes]]:
-            """Read the open windows: those that end after the bound up to which results were sent."""
-            first = max(0, bound - size + 1) if bound >= 0 else 0
-            with store.fetch_all(first, FOREVER_MS) as rows:
-                for windowed, _ in rows:
-                    start = windowed.window.start
-                    yield (start, start), windowed.key, encode(windowed.key)
-
-        opened = OpenWindows(context, load)
-
-        def send(close: int, headers: Headers) -> None:
-            for (start, _), key in opened.take(close - size, close):
-                row = store.fast_get(key, start)
-                if row is not None:
-                    forward(Windowed(key, Window(start, start + size)), (row[0], None, True), row[1], headers)
-
-        seen = idle_time(context, self.idle_after_ms, time, lambda: send(time.value - grace, ()))
+        time, opened, send, seen = final_results(context, self.store, lambda: self._results(context, forward))
 
         def update(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             if key is None:
@@ -188,6 +172,35 @@ class AggregateWindows(Operator):
                 send(close, headers)
 
         return update
+
+    def _results(
+        self, context: NodeContext, forward: Forward
+    ) -> tuple[Remembered, OpenWindows, Callable[[int, Headers], None], Callable[[], None] | None]:
+        """Return stream time, the open windows, what sends those that have closed, and what to call with each record
+        if time goes on without."""
+        assert isinstance(self.windows, TimeWindows)
+        grace, size = self.windows.grace_ms, self.windows.size_ms
+        store, time = context.store(self.store), context.remember("stream-time")
+        encode = store.encode_key
+
+        def load(bound: int) -> Iterable[tuple[Place, Any, bytes]]:
+            """Read the open windows: those that end after the bound up to which results were sent."""
+            first = max(0, bound - size + 1) if bound >= 0 else 0
+            with store.fetch_all(first, FOREVER_MS) as rows:
+                for windowed, _ in rows:
+                    start = windowed.window.start
+                    yield (start, start), windowed.key, encode(windowed.key)
+
+        opened = OpenWindows(context, load)
+
+        def send(close: int, headers: Headers) -> None:
+            for (start, _), key in opened.take(close - size, close):
+                row = store.fast_get(key, start)
+                if row is not None:
+                    forward(Windowed(key, Window(start, start + size)), (row[0], None, True), row[1], headers)
+
+        seen = idle_time(context, self.idle_after_ms, time, lambda: send(time.value - grace, ()))
+        return time, opened, send, seen
 
     @property
     def _grace(self) -> int:

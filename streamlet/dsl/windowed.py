@@ -12,16 +12,16 @@ from streamlet.dsl.given import FOLD, MERGE, check_function
 from streamlet.dsl.materialized import Materialized, Store, materialized
 from streamlet.dsl.serde_flow import Ask, Serdes
 from streamlet.dsl.table import KTable
-from streamlet.dsl.windowed_tables import PendingWindowStore, WindowedTableStep, Windows, aggregation, windowed_serdes
-from streamlet.dsl.windows import (
-    EmitStrategy,
-    SessionWindows,
-    SlidingWindows,
-    TimeWindows,
-    UnlimitedWindows,
-    duration_ms,
+from streamlet.dsl.windowed_tables import (
+    ON_UPDATE,
+    Emission,
+    PendingWindowStore,
+    WindowedTableStep,
+    Windows,
+    aggregation,
+    windowed_serdes,
 )
-from streamlet.errors import TopologyError
+from streamlet.dsl.windows import EmitStrategy, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows
 from streamlet.records import Windowed
 
 if TYPE_CHECKING:
@@ -43,13 +43,11 @@ class _Windowed(Generic[K_co, V_co]):
         self,
         grouped: KGroupedStream[K_co, V_co],
         windows: Windows,
-        emit: EmitStrategy = EmitStrategy.ON_WINDOW_UPDATE,
-        idle_after_ms: int | None = None,
+        emission: Emission = ON_UPDATE,
     ) -> None:
         self._grouped = grouped
         self._windows = windows
-        self._emit = emit
-        self._idle_after_ms = idle_after_ms
+        self._emission = emission
 
     def emit_strategy(self, strategy: EmitStrategy, *, idle_after: timedelta | None = None) -> Self:
         """Choose when results are sent: at each update (the default), or once per window when it has closed.
@@ -64,14 +62,7 @@ class _Windowed(Generic[K_co, V_co]):
             TopologyError: If windows that never close should be sent on closing, or `idle_after` is less than a
                 millisecond or goes with another strategy.
         """
-        if not isinstance(strategy, EmitStrategy):
-            raise TopologyError(f"emit_strategy takes an EmitStrategy, not {strategy!r}")
-        if strategy is EmitStrategy.ON_WINDOW_CLOSE and isinstance(self._windows, UnlimitedWindows):
-            raise TopologyError("unlimited windows never close: EmitStrategy.ON_WINDOW_CLOSE would send nothing")
-        if idle_after is not None and strategy is not EmitStrategy.ON_WINDOW_CLOSE:
-            raise TopologyError("idle_after closes windows: it needs EmitStrategy.ON_WINDOW_CLOSE")
-        idle_after_ms = None if idle_after is None else duration_ms("idle_after", idle_after, least_ms=1)
-        return type(self)(self._grouped, self._windows, strategy, idle_after_ms)
+        return type(self)(self._grouped, self._windows, Emission.of(self._windows, strategy, idle_after))
 
     def count(self, *, store: Store[int] = None, name: str | None = None) -> KTable[Windowed[K_co], int]:
         """Count the records of each key and window; those without key are dropped.
@@ -118,19 +109,20 @@ class _Windowed(Generic[K_co, V_co]):
         options: Materialized[Any],
         name: str | None,
     ) -> KTable[Any, Any]:
-        grouped, windows, emit, idle = self._grouped, self._windows, self._emit, self._idle_after_ms
+        grouped, windows, emission = self._grouped, self._windows, self._emission
         plan = grouped.plan
         store_name = options.name or plan.store_name(prefix)
         node = plan.name(name, prefix)
         serdes = known(node)
-        store = PendingWindowStore(store_name, options, serdes, _ASK, windows, emit)
+        store = PendingWindowStore(store_name, options, serdes, _ASK, windows, emission.strategy)
         parent, sources = grouped.repartitioned(store_name)
         step = WindowedTableStep(
             node,
             [parent],
-            lambda step: aggregation(windows, folding, emit, store_name, step.sends_old_values, idle),
+            lambda step: aggregation(windows, folding, emission, store_name, step.sends_old_values),
             store=store,
             windows=windows,
+            emit=emission.strategy,
         )
         plan.add(step)
         return KTable(plan, step, windowed_serdes(serdes, windows), sources, options.name)
@@ -147,10 +139,9 @@ class TimeWindowedKStream(_Windowed[K_co, V_co]):
         self,
         grouped: KGroupedStream[K_co, V_co],
         windows: TimeWindows | SlidingWindows | UnlimitedWindows,
-        emit: EmitStrategy = EmitStrategy.ON_WINDOW_UPDATE,
-        idle_after_ms: int | None = None,
+        emission: Emission = ON_UPDATE,
     ) -> None:
-        super().__init__(grouped, windows, emit, idle_after_ms)
+        super().__init__(grouped, windows, emission)
 
     def aggregate(
         self,
@@ -184,10 +175,9 @@ class SessionWindowedKStream(_Windowed[K_co, V_co]):
         self,
         grouped: KGroupedStream[K_co, V_co],
         windows: SessionWindows,
-        emit: EmitStrategy = EmitStrategy.ON_WINDOW_UPDATE,
-        idle_after_ms: int | None = None,
+        emission: Emission = ON_UPDATE,
     ) -> None:
-        super().__init__(grouped, windows, emit, idle_after_ms)
+        super().__init__(grouped, windows, emission)
 
     def aggregate(
         self,

@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, TypeAlias
 
+from attrs import evolve, frozen
+
 from streamlet import serdes
 from streamlet.dsl.folding import Folding
+from streamlet.dsl.idle_time import FollowingIdleTime
 from streamlet.dsl.materialized import Materialized, PendingStore
 from streamlet.dsl.plan import Step, Writer
 from streamlet.dsl.serde_flow import Ask, Serdes
@@ -15,7 +18,14 @@ from streamlet.dsl.session_operators import AggregateSessions
 from streamlet.dsl.sliding_window_operators import AggregateSlidingWindows
 from streamlet.dsl.table_steps import Getter, TableStep, TableView
 from streamlet.dsl.time_window_operators import AggregateWindows
-from streamlet.dsl.windows import EmitStrategy, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows
+from streamlet.dsl.windows import (
+    EmitStrategy,
+    SessionWindows,
+    SlidingWindows,
+    TimeWindows,
+    UnlimitedWindows,
+    duration_ms,
+)
 from streamlet.errors import TopologyError
 from streamlet.processor.operator import NodeContext, Operator
 from streamlet.serdes import Serde
@@ -99,6 +109,39 @@ def _needed(windows: TimeWindows | SlidingWindows | SessionWindows) -> str:
     return "twice the time difference and the grace" if isinstance(windows, SlidingWindows) else "size and grace"
 
 
+@frozen
+class Emission:
+    """When results are sent.
+
+    Attributes:
+        strategy: At each update, or once per window.
+        idle_after_ms: How long no record has to come for windows to close by the wall clock; None: they never do.
+    """
+
+    strategy: EmitStrategy = EmitStrategy.ON_WINDOW_UPDATE
+    idle_after_ms: int | None = None
+
+    @staticmethod
+    def of(windows: Windows, strategy: EmitStrategy, idle_after: timedelta | None) -> Emission:
+        """Return what the user asked for.
+
+        Raises:
+            TopologyError: If windows that never close should be sent on closing, or `idle_after` is less than a
+                millisecond or goes with another strategy.
+        """
+        if not isinstance(strategy, EmitStrategy):
+            raise TopologyError(f"emit_strategy takes an EmitStrategy, not {strategy!r}")
+        if strategy is EmitStrategy.ON_WINDOW_CLOSE and isinstance(windows, UnlimitedWindows):
+            raise TopologyError("unlimited windows never close: EmitStrategy.ON_WINDOW_CLOSE would send nothing")
+        if idle_after is not None and strategy is not EmitStrategy.ON_WINDOW_CLOSE:
+            raise TopologyError("idle_after closes windows: it needs EmitStrategy.ON_WINDOW_CLOSE")
+        return Emission(strategy, None if idle_after is None else duration_ms("idle_after", idle_after, least_ms=1))
+
+
+ON_UPDATE = Emission()
+"""Results are sent at each update."""
+
+
 def windowed_serdes(known: Serdes, windows: Windows) -> Serdes:
     """Return the serdes of a table over windows, of those of the stream's keys and the table's values."""
 
@@ -113,12 +156,12 @@ def windowed_serdes(known: Serdes, windows: Windows) -> Serdes:
 def aggregation(
     windows: Windows,
     folding: Folding,
-    emit: EmitStrategy,
+    emission: Emission,
     store: str,
     sends_old: bool,
-    idle_after_ms: int | None = None,
 ) -> Operator:
     """Return what aggregates over windows."""
+    emit, idle_after_ms = emission.strategy, emission.idle_after_ms
     if isinstance(windows, SessionWindows):
         return AggregateSessions(folding, windows, emit, store, sends_old, idle_after_ms)
     if isinstance(windows, SlidingWindows):
@@ -134,7 +177,11 @@ def grace_of(windows: Windows) -> int | None:
 
 
 class WindowedTableStep(TableStep):
-    """A step that aggregates over windows."""
+    """A step that aggregates over windows.
+
+    Attributes:
+        sends_once: Whether it sends one result per window.
+    """
 
     def __init__(
         self,
@@ -144,11 +191,34 @@ class WindowedTableStep(TableStep):
         *,
         store: PendingStore,
         windows: Windows,
+        emit: EmitStrategy,
     ) -> None:
-        super().__init__(name, parents, operator, store=store, materialized=True)
+        super().__init__(name, parents, lambda _: self._following(operator(self)), store=store, materialized=True)
         self.grace_ms = grace_of(windows)
         self.never_closes = isinstance(windows, UnlimitedWindows)
+        self.sends_once = emit is EmitStrategy.ON_WINDOW_CLOSE
         self._sessions = isinstance(windows, SessionWindows)
+        self._clocks: list[tuple[str, int]] = []
+
+    def follow(self, node: str, idle_after_ms: int) -> None:
+        """Have its stream time go on with the clock of a node that sends each window once, behind it in its task.
+
+        Raises:
+            TopologyError: If it sends each window once itself.
+        """
+        if self.sends_once:
+            raise TopologyError(
+                f"{node}: idle_after has no meaning here, {self.name} sends each window once itself: "
+                f"give it to emit_strategy(EmitStrategy.ON_WINDOW_CLOSE, idle_after=...)"
+            )
+        self._clocks.append((node, idle_after_ms))
+
+    def _following(self, operator: Operator) -> Operator:
+        if not self._clocks:
+            return operator
+        if isinstance(operator, AggregateSessions):  # the clock does not make the store forget what has been sent
+            operator = evolve(operator, closes_for_good=True)
+        return FollowingIdleTime(operator, tuple(self._clocks))
 
     def view(self) -> TableView:
         """Return how its values are read: by keys within windows."""

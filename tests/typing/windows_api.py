@@ -88,6 +88,8 @@ totals.to_stream().to(Topic("totals", serdes.string, serdes.json_of(Total)))  # 
 assert_type(totals.suppress(Suppressed.until_window_closes()), KTable[Windowed[str], Total])
 assert_type(orders.count().suppress(Suppressed.until_time_limit(HOUR, max_records=9)), KTable[str, int])
 totals.suppress(Suppressed.until_time_limit(HOUR))
+assert_type(totals.suppress(Suppressed.until_window_closes(idle_after=HOUR)), KTable[Windowed[str], Total])
+Suppressed.until_time_limit(HOUR, idle_after=1000)  # E: no duration
 orders.count().suppress(Suppressed.until_window_closes())  # E: not windowed
 Suppressed.until_window_closes(when_full="emit_early")  # E: not final
 Suppressed.until_time_limit(HOUR, when_full="wait")  # E: no such choice
@@ -107,5 +109,7 @@ assert_type(together.aggregate(Total), KTable[str, Total])
 assert_type(together.windowed_by(hourly).aggregate(Total), KTable[Windowed[str], Total])
 by_session = together.windowed_by(SessionWindows.of_inactivity_gap(HOUR, grace=HOUR))
 assert_type(by_session.aggregate(Total, lambda _, one, other: one.add(other.n)), KTable[Windowed[str], Total])
+final = by_session.emit_strategy(EmitStrategy.ON_WINDOW_CLOSE, idle_after=HOUR)
+assert_type(final.aggregate(Total, lambda _, one, other: one.add(other.n)), KTable[Windowed[str], Total])
 together.aggregate(int)  # E: no Total
 clicks.cogroup(clicked).cogroup(orders, clicked)  # E: orders are numbers

@@ -22,8 +22,16 @@ _CONFIG = {
 }
 
 
-class _Process:
-    """One life of a task, over changelogs that outlive it."""
+class Process:
+    """One life of a task, over changelogs that outlive it.
+
+    Args:
+        topology: With one sub-topology, from `IN` to `OUT`.
+        changelogs: Of its stores: read at first, written at each commit.
+        metadata: What was committed with the last offset.
+        config: Further keys of the configuration.
+        clock: Of the application.
+    """
 
     def __init__(
         self,
@@ -31,6 +39,7 @@ class _Process:
         changelogs: dict[str, list[ChangelogRecord]],
         metadata: str | None,
         config: Mapping[str, Any],
+        clock: ManualClock | None = None,
     ) -> None:
         self.sent: list[Row] = []
         self._changelogs = changelogs
@@ -42,7 +51,7 @@ class _Process:
             collector=self,
             config=(parsed := StreamsConfig.parse({**_CONFIG, **config})),
             cache_budget=CacheBudget.of(parsed.cache_max_bytes),
-            clock=ManualClock(),
+            clock=clock or ManualClock(),
             sensor=Counters(),
         )
         self.task.restore_time((IN.name, 0), metadata)
@@ -73,15 +82,21 @@ class _Process:
         assert self.task.process(1) == 1
         return self.sent
 
-    def commit(self) -> str:
-        """Commit, and return the metadata that goes with the offset."""
+    def punctuate(self) -> list[Row]:
+        """Call what is due by the clock, and return what it sent."""
+        self.sent = []
+        self.task.punctuate()
+        return self.sent
+
+    def commit(self) -> str | None:
+        """Commit, and return the metadata that goes with the offset; None if there is nothing new."""
         self.task.prepare_commit()
         for store, records in self.state.changes():
             self._changelogs.setdefault(store, []).extend(records)
-        (consumed,) = self.task.consumed().values()
+        consumed = [offset.metadata for offset in self.task.consumed().values()] or [*self.task.metadata().values()]
         self.state.commit({})
         self.task.committed()
-        return consumed.metadata
+        return consumed[0] if consumed else None
 
     def abort(self) -> None:
         """Undo everything since the last commit."""
@@ -108,7 +123,7 @@ def pipe_with_aborts(
     """
     changelogs: dict[str, list[ChangelogRecord]] = {}
     metadata: str | None = None
-    process = _Process(topology, changelogs, metadata, config)
+    process = Process(topology, changelogs, metadata, config)
     out: list[list[Row]] = []
     for offset, (row, trouble) in enumerate(zip(rows, troubles)):
         if trouble:
@@ -117,7 +132,7 @@ def pipe_with_aborts(
                 process.process(rows[offset + 1], offset + 1)
             if restart:
                 process.close()
-                process = _Process(topology, changelogs, metadata, config)
+                process = Process(topology, changelogs, metadata, config)
             else:
                 process.abort()
         out.append(process.process(row, offset))
