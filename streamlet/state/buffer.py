@@ -1,9 +1,10 @@
 """The write buffer: what is in front of every store, whatever holds its committed data.
 
 Changes since the last commit are *dirty*; they are read first. Behind them are entries that were read or written
-lately, in two generations: when the younger one is full, or as old as the retention of a store that forgets, the older
-one is forgotten and it takes that one's place. A hot key costs one or two dictionary look-ups. Entries hold objects if nobody can change them in place, bytes otherwise; either
-way each changed entry is serialised once per commit, for the changelog and for the database together.
+lately, in two generations: when the younger one is full, or has lasted for the retention of a store that forgets, the
+older one is forgotten and it takes that one's place. A hot key costs one or two dictionary look-ups. Entries hold
+objects if nobody can change them in place, bytes otherwise; either way each changed entry is serialised once per
+commit, for the changelog and for the database together.
 """
 
 from __future__ import annotations

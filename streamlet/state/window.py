@@ -277,7 +277,7 @@ class WindowStore(WindowReads[K, V]):
         return fast_get, fast_put
 
     def _adding(self, keys: KeyCodec[K], values: ValueCodec, buffer: WriteBuffer) -> Callable[[K, int, Any, int], bool]:
-        """Return `fast_put` for stores that keep duplicates: each put has a key of its own, which nothing is known of."""
+        """Return `fast_put` for stores that keep duplicates: each put has a key of its own."""
         name, encode, raw, expiry, segments = keys.store, keys.encoder, keys.raw, self.expiry, self._indexed
         objects, retention, segment_ms = buffer.objects, expiry.retention_ms, expiry.segment_ms
         pack_segment, pack_suffix = _SEGMENT.pack, _SUFFIX.pack
@@ -314,7 +314,7 @@ class WindowStore(WindowReads[K, V]):
     def _fetching(
         self, keys: KeyCodec[K], values: ValueCodec, buffer: WriteBuffer
     ) -> Callable[[K, int, int], list[tuple[int, Any, int]]]:
-        """Return `fast_fetch`: what `IndexedSegments.find_all` does, without objects in between where all is indexed."""
+        """Return `fast_fetch`: `IndexedSegments.find_all`, without objects in between where all is indexed."""
         encode, raw, expiry, segments = keys.encoder, keys.raw, self.expiry, self._indexed
         retention, bucket_ms = expiry.retention_ms, segments.bucket_ms
         to_user = None if buffer.objects else values.to_user
