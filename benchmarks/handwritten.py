@@ -18,7 +18,7 @@ from confluent_kafka import TopicPartition
 from rocksdict import Options, Rdict, WriteBatch
 
 from benchmarks.meter import Moment, Used, between, now
-from benchmarks.work import WINDOW_MS, Job, net_of
+from benchmarks.work import WINDOW_MS, Job, changelogs, net_of
 from streamlet.clients import supplier_for
 
 BATCH = 2_000
@@ -165,7 +165,8 @@ def count(job: Job, directory: Path) -> Used:
 def _count_through(loop: Loop, store: Rdict) -> Used:
     """Each update goes to RocksDB and to the changelog as it happens."""
     job, produce = loop.job, loop.produce
-    output, changelog, emit, windowed = job.output, f"{job.application}-changelog", job.emits, job.kind == "windows"
+    output, emit, windowed = job.output, job.emits, job.kind == "windows"
+    (changelog,) = changelogs(job.kind, job.application)
     pack, unpack, loads, pack_window = _COUNT.pack, _COUNT.unpack, orjson.loads, _WINDOW.pack
 
     def process(messages: Sequence[Any]) -> None:
@@ -188,7 +189,8 @@ def _count_through(loop: Loop, store: Rdict) -> Used:
 def _count_buffered(loop: Loop, store: Rdict) -> Used:
     """What has changed goes to the changelog and to RocksDB with the commit, once for each key."""
     job, produce = loop.job, loop.produce
-    output, changelog, emit, windowed = job.output, f"{job.application}-changelog", job.emits, job.kind == "windows"
+    output, emit, windowed = job.output, job.emits, job.kind == "windows"
+    (changelog,) = changelogs(job.kind, job.application)
     pack, unpack, loads, pack_window = _COUNT.pack, _COUNT.unpack, orjson.loads, _WINDOW.pack
     changed: dict[bytes, int] = {}
     packed: dict[bytes, bytes] = {}

@@ -1,80 +1,90 @@
-"""Joins written by hand, as `handwritten` has the counts: each row goes to RocksDB and to a changelog as it comes."""
+"""Joins written by hand, as `handwritten` has the counts: each row goes to RocksDB and to a changelog as it comes.
+
+Each side has a store and a changelog of its own, as in Kafka Streams and in streamlet: in one compacted topic for both,
+the rows of one side would replace those of the other. The local stores run ahead of the log; after a crash a loop under
+exactly-once would have to build them anew from their changelogs.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from rocksdict import Options, Rdict
 
 from benchmarks.handwritten import Loop
 from benchmarks.meter import Used
-from benchmarks.work import JOIN_MS, Job
+from benchmarks.work import JOIN_MS, Job, changelogs
 
 _TIME = struct.Struct(">QI")
+
+Place: TypeAlias = Callable[[bytes, int], bytes]
+"""From a record's key and time (ms) to that of its row."""
+Partners: TypeAlias = Callable[[Any, bytes, int], Iterable[bytes]]
+"""From the other side's store and a record's key and time (ms) to the rows it is joined with."""
+
+
+def _join(job: Job, directory: Path, place: Place, partners: Partners) -> Used:
+    """Keep each paid or open order, and join it with those of the other side that are its partners."""
+    loop = Loop(job)
+    stores = {paid: Rdict(str(directory / f"paid-{paid}"), Options(raw_mode=True)) for paid in (True, False)}
+    logs = dict(zip(stores, changelogs(job.kind, job.application), strict=True))
+    produce, output, loads, dumps = loop.produce, job.output, orjson.loads, orjson.dumps
+
+    def process(messages: Sequence[Any]) -> None:
+        for message in messages:
+            key, value, timestamp = message.key(), message.value(), message.timestamp()[1]
+            order = loads(value)
+            paid = order["paid"]
+            row = place(key, timestamp)
+            stores[paid].put(row, value)
+            produce(logs[paid], value, row)
+            for other in partners(stores[not paid], key, timestamp):
+                partner = loads(other)
+                pair = (order, partner) if paid else (partner, order)
+                produce(output, dumps({"paid": pair[0]["id"], "open": pair[1]["id"]}), key)
+
+    used = loop.run(process)
+    for store in stores.values():
+        store.close()
+    return used
 
 
 def streams(job: Job, directory: Path) -> Used:
     """Join paid orders with open ones of the same key, within a window of time.
 
-    Rows lie under key, time and number, as in Kafka Streams. Old ones are left to lie, which spares the loop something.
+    Rows lie under key, time and number, as in Kafka Streams. Old ones are left to lie, and late ones are not looked
+    for, which spares the loop something.
     """
-    loop = Loop(job)
-    sides = {paid: Rdict(str(directory / f"paid-{paid}"), Options(raw_mode=True)) for paid in (True, False)}
-    changelog = f"{job.application}-changelog"
-    produce, output = loop.produce, job.output
-    loads, dumps, pack, unpack = orjson.loads, orjson.dumps, _TIME.pack, _TIME.unpack
+    pack, unpack, time_bytes = _TIME.pack, _TIME.unpack, _TIME.size
     number = 0
 
-    def process(messages: Sequence[Any]) -> None:
+    def place(key: bytes, timestamp: int) -> bytes:
         nonlocal number
-        for message in messages:
-            key, value, timestamp = message.key(), message.value(), message.timestamp()[1]
-            order = loads(value)
-            paid = order["paid"]
-            number += 1
-            row = key + pack(timestamp, number)
-            sides[paid].put(row, value)
-            produce(changelog, value, row)
-            end, size = timestamp + JOIN_MS, len(row)
-            for found, other in sides[not paid].items(from_key=key + pack(max(timestamp - JOIN_MS, 0), 0)):
-                if len(found) != size or not found.startswith(key) or unpack(found[-_TIME.size :])[0] > end:
-                    break
-                partner = loads(other)
-                pair = (order, partner) if paid else (partner, order)
-                produce(output, dumps({"paid": pair[0]["id"], "open": pair[1]["id"]}), key)
+        number += 1
+        return key + pack(timestamp, number)
 
-    used = loop.run(process)
-    for side in sides.values():
-        side.close()
-    return used
+    def partners(store: Any, key: bytes, timestamp: int) -> Iterable[bytes]:
+        end, size = timestamp + JOIN_MS, len(key) + time_bytes
+        for found, other in store.items(from_key=key + pack(max(timestamp - JOIN_MS, 0), 0)):
+            if len(found) != size or not found.startswith(key) or unpack(found[-time_bytes:])[0] > end:
+                break
+            yield other
+
+    return _join(job, directory, place, partners)
 
 
 def tables(job: Job, directory: Path) -> Used:
     """Join the last paid order of each key with the last open one."""
-    loop = Loop(job)
-    sides = {paid: Rdict(str(directory / f"paid-{paid}"), Options(raw_mode=True)) for paid in (True, False)}
-    changelog = f"{job.application}-changelog"
-    produce, output = loop.produce, job.output
-    loads, dumps = orjson.loads, orjson.dumps
 
-    def process(messages: Sequence[Any]) -> None:
-        for message in messages:
-            key, value = message.key(), message.value()
-            order = loads(value)
-            paid = order["paid"]
-            sides[paid].put(key, value)
-            produce(changelog, value, key)
-            other = sides[not paid].get(key)
-            if other is not None:
-                partner = loads(other)
-                pair = (order, partner) if paid else (partner, order)
-                produce(output, dumps({"paid": pair[0]["id"], "open": pair[1]["id"]}), key)
+    def place(key: bytes, timestamp: int) -> bytes:
+        return key
 
-    used = loop.run(process)
-    for side in sides.values():
-        side.close()
-    return used
+    def partners(store: Any, key: bytes, timestamp: int) -> Iterable[bytes]:
+        other = store.get(key)
+        return () if other is None else (other,)
+
+    return _join(job, directory, place, partners)

@@ -9,7 +9,7 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import Protocol, Self
 
-from benchmarks.work import Job, Work
+from benchmarks.work import Job, Work, changelogs
 from tests.kafka.cluster import Cluster
 
 
@@ -122,8 +122,8 @@ class KafkaLog:
     def job(self, work: Work, *, exactly_once: bool, records: int, directory: Path) -> Job:
         """Return a job with an application and an output topic of its own."""
         name = self._cluster.unique(work.kind)
-        if work.kind in ("count", "windows", "streams", "tables"):  # the hand-written loop's; streamlet makes its own
-            self._cluster.create_topic(f"{name}-changelog", configs={"cleanup.policy": "compact"})
+        for changelog in changelogs(work.kind, name):
+            self._cluster.create_topic(changelog, configs={"cleanup.policy": "compact"})
         return work.job(
             self._cluster.bootstrap_servers,
             application=name,

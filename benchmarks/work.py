@@ -12,6 +12,14 @@ AT_LEAST_ONCE_COMMIT_MS = 1_000  # for both contestants; streamlet's default, 30
 EXACTLY_ONCE_COMMIT_MS = 100  # streamlet's default
 
 
+_STORES = {"count": ("counts",), "windows": ("counts",), "streams": ("paid", "open"), "tables": ("paid", "open")}
+
+
+def changelogs(kind: str, application: str) -> tuple[str, ...]:
+    """Return the names of the changelogs that a hand-written loop has, one per store; streamlet makes its own."""
+    return tuple(f"{application}-{store}-changelog" for store in _STORES.get(kind, ()))
+
+
 @frozen
 class Job:
     """One measurement.

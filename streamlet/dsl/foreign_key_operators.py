@@ -19,6 +19,8 @@ from streamlet.processor.operator import Forward, NodeContext, Operator
 from streamlet.records import Headers
 from streamlet.serdes import Serde
 
+_DELETES = int(Instruction.DELETE_AND_TELL)  # up to this one; members of an enum are slow to look up and to compare
+_DELETE, _ANSWER, _ANSWER_IF_FOUND = map(int, (Instruction.DELETE, Instruction.ANSWER, Instruction.ANSWER_IF_FOUND))
 _OUT_OF_ORDER = "out-of-order update of a versioned table"
 
 
@@ -92,13 +94,12 @@ class KeepSubscription(Operator):
         def keep(key: Any, subscription: Subscription, timestamp: int, headers: Headers) -> None:
             instruction = subscription.instruction
             if key is None:
-                if instruction != Instruction.ANSWER:
+                if instruction != _ANSWER:
                     dropped("null foreign key")
                     return
             else:
                 place = combined_key(encode_foreign(key), encode_primary(subscription.primary_key))
-                deletes = instruction in (Instruction.DELETE, Instruction.DELETE_AND_TELL)
-                put(place, None if deletes else subscription, timestamp)
+                put(place, None if instruction <= _DELETES else subscription, timestamp)
             forward(key, subscription, timestamp, headers)
 
         return keep
@@ -116,13 +117,13 @@ class AnswerSubscription(Operator):
 
         def answer(key: Any, subscription: Subscription, timestamp: int, headers: Headers) -> None:
             hash, instruction, primary_key, partition = subscription
-            if instruction == Instruction.DELETE:
+            if instruction == _DELETE:
                 return
             row = None if key is None else get(key)
-            if row is None and instruction == Instruction.ANSWER_IF_FOUND:
+            if row is None and instruction == _ANSWER_IF_FOUND:
                 return
             time = timestamp if row is None else max(timestamp, row[1])
-            value = None if row is None or instruction == Instruction.DELETE_AND_TELL else row[0]
+            value = None if row is None or instruction == _DELETES else row[0]
             forward(primary_key, Response(hash, value, partition), time, headers)
 
         return answer

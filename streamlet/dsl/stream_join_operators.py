@@ -30,9 +30,11 @@ def joiner_of(joiner: Callable[..., Any], *, with_key: bool) -> Joiner:
     return lambda _, left, right: joiner(left, right)
 
 
-def swapped(joiner: Joiner) -> Joiner:
-    """Return a joiner for the right side: it gets its own value first."""
-    return lambda key, mine, other: joiner(key, other, mine)
+def swapped(joiner: Callable[..., Any], *, with_key: bool) -> Joiner:
+    """Return the user's joiner for the right side: it gets its own value first."""
+    if with_key:
+        return lambda key, mine, other: joiner(key, other, mine)
+    return lambda _, mine, other: joiner(other, mine)
 
 
 @frozen

@@ -214,7 +214,7 @@ def join_streams(
     right_join = _JoinStep(
         names.right_join,
         [right_kept],
-        JoinSide(left_store.name, backwards, swapped(join), False, kind == "outer", unmatched),
+        JoinSide(left_store.name, backwards, swapped(joiner, with_key=with_key), False, kind == "outer", unmatched),
         alone,
         store_names=[left_store.name, *(store.name for store in stores)],
     )

@@ -49,13 +49,14 @@ class ReadTable(Operator):
 
         store, sends_old = context.store(self.store), self.sends_old
         get, put, failed, node = store.fast_get, store.fast_put, context.failed, context.node
+        looks = sends_old or _log.isEnabledFor(logging.DEBUG)  # a row that is not in memory costs a read
 
         def read_table(key: Any, value: Any, timestamp: int, headers: Headers) -> None:
             if key is None:
                 dropped("null key")
                 return
             try:
-                row = get(key)
+                row = get(key) if looks else None
                 if row is not None and timestamp < row[1]:
                     _log.debug("node %s: out-of-order update, %d after %d", node, timestamp, row[1])
                 valid_to = put(key, value, timestamp)

@@ -60,7 +60,8 @@ class JoinChanges(Operator):
 
     def compile(self, context: NodeContext, forward: Forward) -> Forward:
         """Return the function."""
-        result, keeps_this, sends_old = self.rule.result, self.rule.keeps_this, self.sends_old
+        result, joiner, sends_old = self.rule.result, self.rule.joiner, self.sends_old
+        keeps_this = self.rule.keeps_this
         get, dropped, failed = self.other.open(context), context.dropped, context.failed
 
         def join(key: Any, change: Change, timestamp: int, headers: Headers) -> None:
@@ -75,8 +76,11 @@ class JoinChanges(Operator):
                         return
                     other, time = None, timestamp
                 else:
-                    other, time = row[0], max(timestamp, row[1])
-                joined = result(key, new, other)
+                    other, time = row[0], row[1]
+                    if timestamp > time:
+                        time = timestamp
+                # two rows make a result in every kind of join; the rule is asked about the rest
+                joined = result(key, new, other) if new is None or other is None else joiner(key, new, other)
                 before = result(key, old, other) if sends_old else None
             except Exception as error:
                 failed(error, key, new, timestamp, headers)

@@ -1,9 +1,10 @@
 """The write buffer: what is in front of every store, whatever holds its committed data.
 
 Changes since the last commit are *dirty*; they are read first. Behind them are entries that were read or written
-lately, in two generations: when the younger one is full, the older one is forgotten and takes its place. A hot key
-costs one or two dictionary look-ups. Entries hold objects if nobody can change them in place, bytes otherwise; either
-way each changed entry is serialised once per commit, for the changelog and for the database together.
+lately, in two generations: when the younger one is full, or has lasted for the retention of a store that forgets, the
+older one is forgotten and it takes that one's place. A hot key costs one or two dictionary look-ups. Entries hold
+objects if nobody can change them in place, bytes otherwise; either way each changed entry is serialised once per
+commit, for the changelog and for the database together.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class WriteBuffer:
         self._promised = immutable and not value_serde.immutable
         self._watch: PromiseWatch | None = None
         self._clean_limit = 0
+        self._generation_at = 0  # how far the time of the store had come when the younger generation began (ms)
         self._set_clean_limit(64.0)
 
     @property
@@ -302,6 +304,8 @@ class WriteBuffer:
             self._next_generation()
         if self.expiry is not None:
             self.expiry.committed()
+            if self.expiry.observed - self._generation_at >= self.expiry.retention_ms:
+                self._next_generation()  # what was used last before the younger one began cannot be read any more
 
     def rollback(self) -> None:
         """Drop the changes since the last commit, and the clean entries of the same keys."""
@@ -403,6 +407,7 @@ class WriteBuffer:
 
     def _next_generation(self) -> None:
         self.old, self.recent = self.recent, self._new_entries()
+        self._generation_at = self.expiry.observed if self.expiry is not None else 0
 
     # -- the promise of immutable values ---------------------------------------------------------
     def watch(self) -> None:

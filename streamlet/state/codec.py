@@ -41,11 +41,18 @@ def exact_encoder(serde: Serde[T]) -> Callable[[T], bytes]:
 
 
 class KeyCodec(Generic[K]):
-    """Keys to bytes and back, with errors that name the store."""
+    """Keys to bytes and back, with errors that name the store.
+
+    Attributes:
+        store: Name of the store.
+        encoder: Turns a key into bytes, and raises whatever it likes.
+        raw: Whether a key of the very type `bytes` is its own encoding: the record path does without the call.
+    """
 
     def __init__(self, store: str, serde: Serde[K]) -> None:
         self.store = store
         self.encoder = exact_encoder(serde)
+        self.raw = serde is serdes.bytes_
         self._decoder = serde.decoder
 
     def encode(self, key: K) -> bytes:

@@ -174,13 +174,13 @@ def _object_access(
     keys: KeyCodec[K], buffer: WriteBuffer
 ) -> tuple[Callable[[K], Entry | None], Callable[[K, Any, int], None]]:
     """Return the fast path for values that are kept as objects."""
-    encode = keys.encoder
+    encode, raw = keys.encoder, keys.raw
 
     def fast_get(key: K) -> Entry | None:
         if key is None:
             raise keys.null_key()
         try:
-            data = encode(key)
+            data: Any = key if raw and key.__class__ is bytes else encode(key)
         except Exception as error:
             raise keys.bad_key(key, error) from error
         entry = buffer.dirty.get(data)
@@ -196,7 +196,7 @@ def _object_access(
         if key is None:
             raise keys.null_key()
         try:
-            data = encode(key)
+            data: Any = key if raw and key.__class__ is bytes else encode(key)
         except Exception as error:
             raise keys.bad_key(key, error) from error
         if buffer.careful and value is not None:

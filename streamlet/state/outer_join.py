@@ -7,7 +7,8 @@ kept together, in the order in which they came.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from struct import Struct
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -81,14 +82,20 @@ class OuterJoinStore(Generic[K]):
         self._values = values
         self._buffer = buffer
         self._timestamp = timestamp
+        self._latest: int | None = None  # no row is later; unknown at first
+        buffer.on_rollback = self._changed
 
     def put(self, timestamp: int, left: bool, key: K, value: Any) -> None:
         """Add a row behind those of its time, side and key."""
         local = self._local(timestamp, left, key)
-        entry = self._buffer.find(local)
+        latest = self._latest_time() if self._latest is None else self._latest
         before: tuple[Any, ...] = ()
-        if entry is not None and entry[0] is not None:
-            before = self._values.to_user(entry[0])[1]
+        if timestamp > latest:  # mostly: that there is no row yet is known without a read of the database
+            self._latest = timestamp
+        else:
+            entry = self._buffer.find(local)
+            if entry is not None and entry[0] is not None:
+                before = self._values.to_user(entry[0])[1]
         rows = self._values.to_entry(local, (left, (*before, value)))
         self._buffer.put(local, rows, timestamp)
 
@@ -104,6 +111,17 @@ class OuterJoinStore(Generic[K]):
     def all(self, from_time: int = 0) -> StoreIterator[Unmatched[K]]:
         """Iterate over the rows from a time on (ms), in the order of time, side (right first) and key."""
         return StoreIterator(self._buffer.scan(_TIME.pack(from_time) if from_time else None, None), self._show)
+
+    def _latest_time(self) -> int:
+        """Look for the time of the latest row (ms), -1 if there is none, and remember it."""
+        with closing(self._buffer.scan(None, None, reverse=True)) as rows:
+            last = next(rows, None)
+        self._latest = -1 if last is None else _PREFIX.unpack_from(last[0])[0]
+        return self._latest
+
+    def _changed(self, dropped: Mapping[bytes, Entry] | None) -> None:
+        if dropped is None:  # something else than a step back: there may be rows that are later
+            self._latest = None
 
     def _local(self, timestamp: int, left: bool, key: K) -> bytes:
         if timestamp < 0:

@@ -87,6 +87,10 @@ class IndexedSegments(Segmented):
     """Finds entries by key and time for the task that writes them: recent ones through an index in memory.
 
     The index begins with the first search, so that stores that are read by exact key only do without.
+
+    Attributes:
+        index: The index, once there is one.
+        bucket_ms: Length of the spans of time in which it forgets (ms).
     """
 
     def __init__(self, buffer: WriteBuffer, expiry: Expiry, rest: int, memory: StateMemory) -> None:
@@ -94,7 +98,7 @@ class IndexedSegments(Segmented):
         self._buffer = buffer
         self._expiry = expiry
         self._memory = memory
-        self._bucket_ms = expiry.segment_ms // _BUCKETS_PER_SEGMENT
+        self.bucket_ms = expiry.segment_ms // _BUCKETS_PER_SEGMENT
         self.index: TimeIndex | None = None
 
     def written(self, time: int, key: bytes, local: bytes, *, deleted: bool) -> None:
@@ -125,9 +129,7 @@ class IndexedSegments(Segmented):
             first = oldest
         if last > observed:
             last = observed
-        index = self.index
-        if index is None or oldest - index.floor > self._bucket_ms:
-            index = self._current_index()
+        index = self.current(oldest)
         found: list[tuple[int, bytes, Entry]] = []
         if first < index.floor:
             scanned = super().of_key(key, first, min(last, index.floor - 1))
@@ -145,7 +147,7 @@ class IndexedSegments(Segmented):
 
     def of_key(self, key: bytes, first: int, last: int, *, reverse: bool = False) -> Found:
         """Iterate over the entries of a key from time `first` to `last`, both included, in the order of time."""
-        index = self._current_index()
+        index = self.current(self._expiry.oldest)
         scanned: Found | None = None
         indexed: list[tuple[int, bytes]] = []
         if first < index.floor:
@@ -157,13 +159,13 @@ class IndexedSegments(Segmented):
             indexed.reverse()
         return self._both(scanned, indexed, reverse=reverse)
 
-    def _current_index(self) -> TimeIndex:
+    def current(self, oldest: int) -> TimeIndex:
+        """Return the index, without what it has of times that are too old to be read; it begins with the first call."""
         index = self.index
         if index is None:
             limit = max(1_000, self._memory.entries_bytes // _INDEXED_BYTES)
-            index = self.index = TimeIndex(self._bucket_ms, self._expiry.observed + 1, limit)
-        oldest = self._expiry.oldest
-        if oldest - index.floor > self._bucket_ms:
+            index = self.index = TimeIndex(self.bucket_ms, self._expiry.observed + 1, limit)
+        if oldest - index.floor > self.bucket_ms:
             index.drop_before(oldest)
         return index
 

@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 E = TypeVar("E")
 
 _KEPT = 128
+_KEPT_AT_LEAST = 16
+_MEASURED = 16  # of so many new entries one is measured, where there are more than a few
 _PER_CALL = 16
 
 
@@ -36,7 +38,8 @@ class SizeSample(Generic[E]):
             return 0.0
         grown = count - self._seen
         if grown:
-            while grown // self._stride + len(self._sizes) > _KEPT:
+            kept = min(_KEPT, _KEPT_AT_LEAST + count // _MEASURED)
+            while grown // self._stride + len(self._sizes) > kept:
                 self._stride *= 2
                 self._sizes = dict(islice(self._sizes.items(), 0, None, 2))
             new = list(islice(reversed(entries), grown))
@@ -44,7 +47,7 @@ class SizeSample(Generic[E]):
             for key in new[-self._seen % self._stride :: self._stride]:
                 self._sizes[key] = self._size_of(entries[key])
             self._seen = count
-        for _ in range(max(1, min(grown, _PER_CALL))):
+        for _ in range(max(1, min(grown // _MEASURED, _PER_CALL))):
             if not self._turn:
                 self._turn = list(self._sizes)
             key = self._turn.pop()

@@ -61,9 +61,18 @@ class TimeIndex:
 
     def between(self, key: bytes, first: int, last: int) -> list[tuple[int, bytes]]:
         """Return time and whole key of a key's entries from time `first` to `last`, both included, in order."""
-        found: list[tuple[int, bytes]] = []
-        low, high = first // self.bucket_ms, last // self.bucket_ms
         buckets = self._buckets
+        low, high = first // self.bucket_ms, last // self.bucket_ms
+        found: list[tuple[int, bytes]] = []
+        if low == high:  # mostly; and mostly up to the last one that there is
+            bucket = buckets.get(low)
+            entries = None if bucket is None else bucket.get(key)
+            if entries and entries[-1][0] >= first:
+                start = bisect_left(entries, (first,))
+                found = (
+                    entries[start:] if entries[-1][0] <= last else entries[start : bisect_left(entries, (last + 1,))]
+                )
+            return found
         for number in range(low, high + 1) if high - low <= len(buckets) else self._between(low, high):
             bucket = buckets.get(number)
             entries = None if bucket is None else bucket.get(key)

@@ -161,6 +161,7 @@ class WindowStore(WindowReads[K, V]):
         encode_key: Returns the bytes of a key, by which keys are ordered.
         fast_get: See the module.
         fast_put: See the module.
+        fast_fetch: See the module.
     """
 
     def __init__(
@@ -180,14 +181,16 @@ class WindowStore(WindowReads[K, V]):
         self.encode_key: Callable[[K], bytes] = keys.encode
         self.expiry = expiry
         self._timestamp = timestamp
-        self._objects = buffer.objects
         self._indexed = segments
         self._retain_duplicates = retain_duplicates
         buffer.local_key = self._restored_key
         buffer.on_rollback = segments.rolled_back
         self.fast_get: Callable[[K, int], tuple[Any, int] | None]
         self.fast_put: Callable[[K, int, Any, int], bool]
-        self.fast_get, self.fast_put = self._access(keys, values, buffer, retain_duplicates)
+        self.fast_get, self.fast_put = self._access(keys, values, buffer)
+        if retain_duplicates:
+            self.fast_put = self._adding(keys, values, buffer)
+        self.fast_fetch: Callable[[K, int, int], list[tuple[int, Any, int]]] = self._fetching(keys, values, buffer)
 
     def put(self, key: K, value: V | None, window_start: int, /) -> bool:
         """Set the value of a window; None deletes it.
@@ -197,14 +200,6 @@ class WindowStore(WindowReads[K, V]):
             then.
         """
         return self.fast_put(key, window_start, value, self._timestamp())
-
-    def fast_fetch(self, key: K, first: int, last: int) -> list[tuple[int, Any, int]]:
-        """Return start, value and timestamp of a key's windows that start from `first` to `last`. See the module."""
-        found = self._indexed.find_all(self._keys.encode(key), first, last)
-        if self._objects:
-            return [(time, entry[0], entry[1]) for time, _, entry in found]
-        to_user = self._values.to_user
-        return [(time, to_user(entry[0]), entry[1]) for time, _, entry in found]
 
     def _get(self, key: K, time: int) -> V | None:
         if self._retain_duplicates:
@@ -223,15 +218,16 @@ class WindowStore(WindowReads[K, V]):
         return None if start < expiry.oldest else expiry.segment(start) + logged
 
     def _access(
-        self, keys: KeyCodec[K], values: ValueCodec, buffer: WriteBuffer, retain_duplicates: bool
+        self, keys: KeyCodec[K], values: ValueCodec, buffer: WriteBuffer
     ) -> tuple[Callable[[K, int], Entry | None], Callable[[K, int, Any, int], bool]]:
-        name, encode, expiry, segments = keys.store, keys.encoder, self.expiry, self._indexed
+        """Return the fast path by exact key."""
+        name, encode, raw, expiry, segments = keys.store, keys.encoder, keys.raw, self.expiry, self._indexed
         objects, retention = buffer.objects, expiry.retention_ms
         parts: dict[int, tuple[bytes, bytes]] = {}  # records of one time share their windows
 
         def parts_of(start: int) -> tuple[bytes, bytes]:
             if start < 0:
-                raise StateStoreError(f"store {name!r}: a window cannot start before 0, but {start} was given")
+                raise _negative(name, start)
             if len(parts) >= _CACHED_STARTS:
                 parts.clear()
             made = parts[start] = (_SEGMENT.pack(start // expiry.segment_ms), _SUFFIX.pack(start, 0))
@@ -241,7 +237,7 @@ class WindowStore(WindowReads[K, V]):
             if key is None:
                 raise keys.null_key()
             try:
-                data = encode(key)
+                data: Any = key if raw and key.__class__ is bytes else encode(key)
             except Exception as error:
                 raise keys.bad_key(key, error) from error
             if start > expiry.observed or start <= expiry.observed - retention or start < 0:
@@ -261,19 +257,14 @@ class WindowStore(WindowReads[K, V]):
             if key is None:
                 raise keys.null_key()
             try:
-                data = encode(key)
+                data: Any = key if raw and key.__class__ is bytes else encode(key)
             except Exception as error:
                 raise keys.bad_key(key, error) from error
-            if value is None and retain_duplicates:
-                return True
             prefix, suffix = parts.get(start) or parts_of(start)
             if start > expiry.observed:
                 expiry.observed = start
             elif start <= expiry.observed - retention:
                 return False
-            if retain_duplicates:
-                expiry.sequence = (expiry.sequence + 1) & _MAX_SEQUENCE
-                suffix = _SUFFIX.pack(start, expiry.sequence)
             local = prefix + data + suffix
             if objects and not buffer.careful:
                 buffer.dirty[local] = (value, timestamp)
@@ -284,6 +275,78 @@ class WindowStore(WindowReads[K, V]):
             return True
 
         return fast_get, fast_put
+
+    def _adding(self, keys: KeyCodec[K], values: ValueCodec, buffer: WriteBuffer) -> Callable[[K, int, Any, int], bool]:
+        """Return `fast_put` for stores that keep duplicates: each put has a key of its own."""
+        name, encode, raw, expiry, segments = keys.store, keys.encoder, keys.raw, self.expiry, self._indexed
+        objects, retention, segment_ms = buffer.objects, expiry.retention_ms, expiry.segment_ms
+        pack_segment, pack_suffix = _SEGMENT.pack, _SUFFIX.pack
+
+        def fast_put(key: K, start: int, value: Any, timestamp: int) -> bool:
+            if key is None:
+                raise keys.null_key()
+            try:
+                data: Any = key if raw and key.__class__ is bytes else encode(key)
+            except Exception as error:
+                raise keys.bad_key(key, error) from error
+            if value is None:
+                return True
+            if start < 0:
+                raise _negative(name, start)
+            observed = expiry.observed
+            if start > observed:
+                expiry.observed = start
+            elif start <= observed - retention:
+                return False
+            sequence = expiry.sequence = (expiry.sequence + 1) & _MAX_SEQUENCE
+            local = pack_segment(start // segment_ms) + data + pack_suffix(start, sequence)
+            if objects and not buffer.careful:
+                buffer.dirty[local] = (value, timestamp)
+            else:
+                buffer.put(local, values.to_entry(local, value), timestamp)
+            index = segments.index
+            if index is not None:
+                index.add(start, data, local)
+            return True
+
+        return fast_put
+
+    def _fetching(
+        self, keys: KeyCodec[K], values: ValueCodec, buffer: WriteBuffer
+    ) -> Callable[[K, int, int], list[tuple[int, Any, int]]]:
+        """Return `fast_fetch`: `IndexedSegments.find_all`, without objects in between where all is indexed."""
+        encode, raw, expiry, segments = keys.encoder, keys.raw, self.expiry, self._indexed
+        retention, bucket_ms = expiry.retention_ms, segments.bucket_ms
+        to_user = None if buffer.objects else values.to_user
+
+        def fast_fetch(key: K, first: int, last: int) -> list[tuple[int, Any, int]]:
+            if key is None:
+                raise keys.null_key()
+            try:
+                data: Any = key if raw and key.__class__ is bytes else encode(key)
+            except Exception as error:
+                raise keys.bad_key(key, error) from error
+            oldest = expiry.observed - retention + 1
+            if first < oldest:
+                first = oldest
+            index = segments.index
+            if index is None or oldest - index.floor > bucket_ms:
+                index = segments.current(oldest)
+            rows: list[tuple[int, Any, int]] = []
+            if first < index.floor:
+                for time, _, entry in segments.find_all(data, first, last):
+                    rows.append((time, entry[0] if to_user is None else to_user(entry[0]), entry[1]))
+                return rows
+            found = index.between(data, first, last)
+            if found:
+                dirty, recent = buffer.dirty, buffer.recent
+                for time, local in found:
+                    known = dirty.get(local) or recent.get(local) or buffer.load(local)
+                    if known is not None and known[0] is not None:
+                        rows.append((time, known[0] if to_user is None else to_user(known[0]), known[1]))
+            return rows
+
+        return fast_fetch
 
 
 class TimestampedWindowStore(WindowStore[K, ValueAndTimestamp[V]], Generic[K, V]):
@@ -301,3 +364,7 @@ class TimestampedWindowStore(WindowStore[K, ValueAndTimestamp[V]], Generic[K, V]
 
     def _shown(self, entry: Entry) -> ValueAndTimestamp[V]:
         return cast("ValueAndTimestamp[V]", pair(entry))
+
+
+def _negative(store: str, start: int) -> StateStoreError:
+    return StateStoreError(f"store {store!r}: a window cannot start before 0, but {start} was given")

@@ -236,6 +236,25 @@ def test_recent_windows_of_a_key_are_found_without_a_scan(tmp_path: Path, monkey
     harness.close()
 
 
+@pytest.mark.parametrize("value_serde", [serdes.string, mutable], ids=["objects", "as bytes"])
+def test_what_is_too_old_to_be_read_leaves_memory(open_state: Opener, value_serde: Any) -> None:
+    """Memory holds two to three retentions, however long the join runs and however much it may hold."""
+    builder = Stores.window(
+        "j", serdes.bytes_, value_serde, retention=MINUTE / 6, window_size=MINUTE / 6, retain_duplicates=True
+    )
+    harness = open_state(builder)
+    store, buffer = harness.store(), harness.state._buffers["j"]
+    every, retention = 100, 10_000
+    for start in range(0, 30 * retention, every):
+        assert store.fast_put(b"k", start, "v", start)
+        if start % 1_000 == 0:
+            harness.commit()
+            kept = buffer.recent.keys() | buffer.old.keys()
+            assert len(kept) <= 3 * retention // every + 2
+            found = [time for time, _, _ in store.fast_fetch(b"k", 0, start)]
+            assert found == list(range(max(0, start - retention + every), start + 1, every))
+
+
 def test_the_index_drops_its_oldest_when_it_is_full() -> None:
     index = TimeIndex(bucket_ms=10, floor=5, limit=4)
 
@@ -410,6 +429,51 @@ def test_unmatched_rows_come_in_the_order_of_time_and_side(open_state: Opener, l
     assert list(harness.store().all()) == expected[2:]
     harness.state.rollback()
     assert list(harness.store().all()) == expected
+
+
+@pytest.mark.parametrize("how", ["crash", "restore", "rollback", "wipe"])
+def test_a_row_joins_those_of_its_time_whatever_has_happened_to_the_store(open_state: Opener, how: str) -> None:
+    """Rows later than all others are put without a look at the database: which those are must not be mistaken."""
+    harness = open_state(ROWS)
+    harness.store().put(5, True, "b", "x")
+    harness.commit()
+    harness.store().put(7, True, "b", "y")
+    if how == "crash":
+        harness.crash()
+    elif how == "rollback":
+        harness.state.rollback()
+    elif how == "wipe":
+        harness.state.rollback()
+        harness.state.wipe("o")
+        harness.restore()
+    else:  # somebody else's record comes in behind what this store had
+        harness.state.rollback()
+        (first,) = harness.logs["o"]
+        harness.logs["o"].append(first._replace(key=(9).to_bytes(8, "big") + first.key[8:]))
+        harness.restore()
+        harness.store().put(9, True, "b", "z")
+        assert harness.store().delete(9, True, "b")
+    harness.store().put(5, True, "b", "z")
+    assert list(harness.store().all()) == [Unmatched(5, True, "b", ("x", "z"))]
+    harness.store().put(6, True, "b", "w")
+    harness.store().put(6, True, "b", "w")
+    assert list(harness.store().all(6)) == [Unmatched(6, True, "b", ("w", "w"))]
+
+
+def test_later_rows_are_put_without_a_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = Harness([ROWS], tmp_path)
+    harness.store().put(1, True, "a", "x")
+    harness.commit()
+
+    def get(*_: object) -> None:
+        raise AssertionError("a read of RocksDB")
+
+    monkeypatch.setattr(type(harness.state._backends["o"]), "get", get)
+    for time in range(2, 20):
+        harness.store().put(time, time % 2 == 0, "a", "x" if time % 2 == 0 else time)
+        harness.commit()
+    assert len(list(harness.store().all())) == 19
+    harness.close()
 
 
 def test_rows_that_are_cut_off_are_an_error(open_state: Opener) -> None:
