@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlet.processor.calls import _MOST_RESTING, CallQueue, CallThreads
+from streamlet.processor.calls import MOST_RESTING, CallQueue, CallThreads
 
 DEADLINE = 60.0
 
@@ -52,14 +52,13 @@ def test_calls_that_hang_hold_up_no_others(hanging: int) -> None:
         assert done.acquire(timeout=DEADLINE)
     until(lambda: ended(other) and queue.waiting == 0)
     assert queue.outstanding == hanging
-    queue.submit([hanging])  # also long after the watch has rested
+    queue.submit([hanging])  # also when all others have gone to rest
     assert done.acquire(timeout=DEADLINE)
     release.set()
     until(lambda: ended(queue))
 
 
 def test_a_call_that_computes_holds_up_no_others() -> None:
-    """The process is busy the whole time, so only patience tells that it is slow."""
     others = threading.Semaphore(0)
 
     def run(number: int) -> None:
@@ -102,7 +101,7 @@ def test_threads_at_rest_keep_nothing_alive_and_there_are_not_too_many() -> None
         pass
 
     names: set[str] = set()
-    together = threading.Barrier(_MOST_RESTING + 20)
+    together = threading.Barrier(MOST_RESTING + 20)
 
     def run(call: Any) -> None:
         names.add(threading.current_thread().name)
@@ -110,7 +109,7 @@ def test_threads_at_rest_keep_nothing_alive_and_there_are_not_too_many() -> None
 
     threads = CallThreads()
     queue = CallQueue(run)
-    calls = [Call() for _ in range(_MOST_RESTING + 20)]
+    calls = [Call() for _ in range(MOST_RESTING + 20)]
     references = [weakref.ref(call) for call in calls]
     before = set(threading.enumerate())
     threads.submit(queue, calls)
@@ -119,6 +118,6 @@ def test_threads_at_rest_keep_nothing_alive_and_there_are_not_too_many() -> None
 
     def left() -> int:
         new = set(threading.enumerate()) - before
-        return sum(thread.name.startswith("streamlet-call-") for thread in new if "watch" not in thread.name)
+        return sum(thread.name.startswith("streamlet-call-") for thread in new)
 
-    until(lambda: left() <= _MOST_RESTING)
+    until(lambda: left() <= MOST_RESTING)
