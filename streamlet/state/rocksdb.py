@@ -180,6 +180,7 @@ class RocksDatabase(Database):
             name, db = _family_name(family), self._open()
             self._families[name].close()
             try:
+                db.flush_wal(True)  # what was written before (that there is no position) must outlive a loss of power
                 db.drop_column_family(name)
                 db.create_column_family(name, self._shared.options())
                 self._families[name].reopen(db)
