@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from threading import Event
+from time import monotonic
 from typing import Any, TypeVar
 
 from confluent_kafka import (
@@ -271,13 +272,18 @@ class LogBusyError(StreamsError):
 def _patiently(call: Callable[[], T]) -> T:
     """Repeat a call while leaders and coordinators move."""
     pause = Event()  # they move by themselves: there is nothing to wait for but time
-    for attempt in range(_ATTEMPTS):
+    began = monotonic()
+    attempt = 0
+    while True:
         try:
             return call()
         except LogBusyError as error:
+            # brokers that are back from a crash may tell of leaders as they were before it, for many seconds
+            if attempt >= _ATTEMPTS and monotonic() - began > _TIMEOUT_SECONDS:
+                raise
             _log.info("%s", error)
             pause.wait(min(0.05 * 2**attempt, 2.0))
-    return call()
+            attempt += 1
 
 
 def prepare(layout: Layout, existing: Mapping[str, int], admin: Admin, config: StreamsConfig) -> None:
