@@ -87,8 +87,14 @@ class Admin:
             ) from error
 
     def cluster_id(self) -> str:
-        """Return the identity of the log."""
-        return str(self._wait("describe the cluster", self.client.describe_cluster).cluster_id)
+        """Return the identity of the log; repeat while brokers come and go."""
+
+        def ask(seconds: float) -> str:
+            return str(
+                self._result("describe the cluster", self.client.describe_cluster(request_timeout=seconds)).cluster_id
+            )
+
+        return self._asking_anew(ask)
 
     def topics(self) -> dict[str, int]:
         """Return all topics and their numbers of partitions."""
@@ -115,16 +121,22 @@ class Admin:
             )
             for name, (partitions, configs) in wanted.items()
         ]
-        for name, future in self.client.create_topics(topics, request_timeout=self._seconds).items():
+        self._asking_anew(lambda seconds: self._create_now(topics, seconds))
+        self._await_partitions({name: max(partitions, 1) for name, (partitions, _) in wanted.items()})
+
+    def _create_now(self, topics: list[NewTopic], seconds: float) -> None:
+        for name, future in self.client.create_topics(topics, request_timeout=seconds).items():
             try:
-                future.result(self._seconds + 1)
+                future.result(seconds + 1)
                 _log.info("created topic %s", name)
             except FutureTimeoutError as error:
-                raise LogBusyError(f"topic {name} was not created within {self._seconds:g} s") from error
+                raise LogBusyError(f"topic {name} was not created within {seconds:g} s") from error
             except KafkaException as error:
-                if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another instance was quicker
-                    raise StreamsError(f"topic {name} could not be created: {error_of(error).str()}") from error
-        self._await_partitions({name: max(partitions, 1) for name, (partitions, _) in wanted.items()})
+                if (
+                    error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS
+                ):  # by another instance, or the last attempt
+                    kind = LogBusyError if is_busy(error_of(error)) else StreamsError
+                    raise kind(f"topic {name} could not be created: {error_of(error).str()}") from error
 
     def grow(self, topic: str, partitions: int) -> None:
         """Raise the number of partitions of a topic; nothing happens if it has as many."""
@@ -140,21 +152,32 @@ class Admin:
     def configs(self, topics: Iterable[str]) -> dict[str, dict[str, str]]:
         """Return the configs of topics; repeat while brokers come and go."""
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
-        return _patiently(lambda: self._configs_now(resources)) if resources else {}
+        return self._asking_anew(lambda seconds: self._configs_now(resources, seconds)) if resources else {}
 
-    def _configs_now(self, resources: list[ConfigResource]) -> dict[str, dict[str, str]]:
-        seconds = min(self._seconds, _ATTEMPT_SECONDS)
-        futures = self.client.describe_configs(resources, request_timeout=seconds)
+    def _configs_now(self, resources: list[ConfigResource], seconds: float) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
-        try:
-            for resource, future in futures.items():
-                entries = self._result(f"describe the configs of topic {resource.name}", future)
-                found[resource.name] = {name: entry.value for name, entry in entries.items()}
-        except LogBusyError:
-            with suppress(StreamsError):  # the client goes on waiting for a controller that is gone, until it asks anew
-                self.topics()
-            raise
+        for resource, future in self.client.describe_configs(resources, request_timeout=seconds).items():
+            entries = self._result(f"describe the configs of topic {resource.name}", future)
+            found[resource.name] = {name: entry.value for name, entry in entries.items()}
         return found
+
+    def _asking_anew(self, call: Callable[[float], T]) -> T:
+        """Repeat a call in short attempts: the client waits for a controller that is gone, until it asks who is there.
+
+        Args:
+            call: Gets the seconds it may take.
+        """
+        seconds = min(self._seconds, _ATTEMPT_SECONDS)
+
+        def attempt() -> T:
+            try:
+                return call(seconds)
+            except LogBusyError:
+                with suppress(StreamsError):
+                    self.topics()
+                raise
+
+        return _patiently(attempt)
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
         """Return the identities of topics: a topic that is deleted and made again has another."""
@@ -251,9 +274,6 @@ class Admin:
                 return
             pause.wait(_PAUSE_SECONDS)
         raise StreamsError(f"topics {', '.join(wanted)} had no leaders after {self._seconds:g} s: are the brokers up?")
-
-    def _wait(self, what: str, call: Any) -> Any:
-        return self._result(what, call(request_timeout=self._seconds))
 
     def _result(self, what: str, future: Future[T]) -> T:
         try:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from streamlet.config import StreamsConfig
 from streamlet.runtime import internal_topics
-from streamlet.runtime.internal_topics import LogBusyError, _patiently
+from streamlet.runtime.internal_topics import Admin, LogBusyError, _patiently
 
 
 class Pauses:
@@ -44,3 +50,47 @@ def test_it_is_not_waited_for_ever(pauses: Pauses) -> None:
     with pytest.raises(LogBusyError, match="no leader"):
         _patiently(call)
     assert 30 < pauses.now < 60
+
+
+class WaitsForController:
+    """As librdkafka's: it waits for a controller that is gone, until it asks who is there."""
+
+    def __init__(self) -> None:
+        self.knows = False
+        self.made: list[str] = []
+
+    def list_topics(self, timeout: float) -> Any:
+        self.knows = True
+        return SimpleNamespace(topics={})
+
+    def _answer(self, answer: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        if self.knows:
+            future.set_result(answer)
+        else:
+            future.set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT, "Timed out waiting for controller")))
+        return future
+
+    def describe_cluster(self, request_timeout: float) -> Future[Any]:
+        return self._answer(SimpleNamespace(cluster_id="one"))
+
+    def create_topics(self, topics: list[Any], request_timeout: float) -> dict[str, Future[Any]]:
+        self.made += [topic.topic for topic in topics]
+        return {topic.topic: self._answer(None) for topic in topics}
+
+
+@pytest.fixture
+def admin(pauses: Pauses, monkeypatch: pytest.MonkeyPatch) -> Admin:
+    config = StreamsConfig.parse({"application.id": "a", "bootstrap.servers": "localhost:1"})
+    monkeypatch.setattr(Admin, "_await_partitions", lambda self, wanted: None)
+    return Admin(WaitsForController(), config)
+
+
+def test_the_identity_of_a_log_whose_controller_is_gone(admin: Admin) -> None:
+    """Seen in a soak: an instance that started just then ended with "Timed out waiting for controller"."""
+    assert admin.cluster_id() == "one"
+
+
+def test_topics_of_a_log_whose_controller_is_gone(admin: Admin) -> None:
+    admin.create({"a": (1, {})})
+    assert admin.client.made == ["a", "a"]
