@@ -19,8 +19,9 @@ from streamlet.processor.operator import Forward, NodeContext, Operator
 from streamlet.records import Headers
 from streamlet.serdes import Serde
 
-_DELETES = int(Instruction.DELETE_AND_TELL)  # up to this one; members of an enum are slow to look up and to compare
-_DELETE, _ANSWER, _ANSWER_IF_FOUND = map(int, (Instruction.DELETE, Instruction.ANSWER, Instruction.ANSWER_IF_FOUND))
+# Members of an enum are slow to look up and to compare.
+_DELETE, _DELETE_AND_TELL = int(Instruction.DELETE), int(Instruction.DELETE_AND_TELL)
+_ANSWER, _ANSWER_IF_FOUND = int(Instruction.ANSWER), int(Instruction.ANSWER_IF_FOUND)
 _OUT_OF_ORDER = "out-of-order update of a versioned table"
 
 
@@ -99,7 +100,7 @@ class KeepSubscription(Operator):
                     return
             else:
                 place = combined_key(encode_foreign(key), encode_primary(subscription.primary_key))
-                put(place, None if instruction <= _DELETES else subscription, timestamp)
+                put(place, None if instruction in (_DELETE, _DELETE_AND_TELL) else subscription, timestamp)
             forward(key, subscription, timestamp, headers)
 
         return keep
@@ -123,7 +124,7 @@ class AnswerSubscription(Operator):
             if row is None and instruction == _ANSWER_IF_FOUND:
                 return
             time = timestamp if row is None else max(timestamp, row[1])
-            value = None if row is None or instruction == _DELETES else row[0]
+            value = None if row is None or instruction == _DELETE_AND_TELL else row[0]
             forward(primary_key, Response(hash, value, partition), time, headers)
 
         return answer

@@ -18,7 +18,7 @@ from streamlet.runtime import settings
 from streamlet.runtime.context import AppContext
 from streamlet.runtime.failures import is_busy
 from streamlet.runtime.places import Place
-from streamlet.runtime.restore import DEFAULT_DELETE_RETENTION_MS
+from streamlet.runtime.restore import delete_retention_ms
 from streamlet.runtime.task import Task
 from streamlet.state import Stores, TaskState
 from streamlet.topology import SubTopology
@@ -232,9 +232,8 @@ class _Part:
             configs = {}
         if "compact" not in configs.get("cleanup.policy", "compact"):
             return False
-        retention = int(configs.get("delete.retention.ms") or DEFAULT_DELETE_RETENTION_MS)
         read_at = self._positions.get(self._topic + _READ_AT)
-        return read_at is None or self._app.clock.wall_ms() - int(read_at) > retention
+        return read_at is None or self._app.clock.wall_ms() - int(read_at) > delete_retention_ms(configs)
 
     def _position(self, topic: str, partition: int) -> int | None:
         text = self._positions.get(f"{topic}-{partition}")

@@ -162,7 +162,7 @@ class Admin:
         return found
 
     def _asking_anew(self, call: Callable[[float], T]) -> T:
-        """Repeat a call in short attempts: the client waits for a controller that is gone, until it asks who is there.
+        """Repeat a call in short attempts, and have the client ask anew who is there in between.
 
         Args:
             call: Gets the seconds it may take.
@@ -173,11 +173,15 @@ class Admin:
             try:
                 return call(seconds)
             except LogBusyError:
-                with suppress(StreamsError):
-                    self.topics()
+                self._ask_who_is_there()
                 raise
 
         return _patiently(attempt)
+
+    def _ask_who_is_there(self) -> None:
+        """After brokers went, the client asks leaders by old metadata, and waits for a controller that is gone."""
+        with suppress(StreamsError):  # no answer now either
+            self.topics()
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
         """Return the identities of topics: a topic that is deleted and made again has another."""
@@ -224,9 +228,7 @@ class Admin:
             for p, future in futures.items():
                 found[p.topic, p.partition] = self._result(f"find the offsets of {p.topic}[{p.partition}]", future)
         except StreamsError as error:
-            # After a restart of a leader the client goes on asking by old metadata: this makes it learn the new one.
-            with suppress(StreamsError):  # no answer now either
-                self.topics()
+            self._ask_who_is_there()
             raise LogBusyError(str(error)) from error
         unknown = [place for place, at in found.items() if at.offset < 0]
         if unknown:

@@ -30,7 +30,7 @@ _PROGRESS_SECONDS = 10.0
 # away.
 _GONE_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
-DEFAULT_DELETE_RETENTION_MS = 86_400_000
+_DEFAULT_DELETE_RETENTION_MS = 86_400_000
 
 _GONE = "the record that would tell whether this is the log that the state was made from was compacted away"
 
@@ -42,6 +42,11 @@ _REBUILD = frozenset(
         KafkaError.UNKNOWN_LEADER_EPOCH,
     }
 )
+
+
+def delete_retention_ms(configs: Mapping[str, str]) -> int:
+    """Return how long a compacted topic keeps a deletion (ms): what was read longer ago may lack some."""
+    return int(configs.get("delete.retention.ms") or _DEFAULT_DELETE_RETENTION_MS)
 
 
 class StateRestoreListener(Protocol):
@@ -265,8 +270,7 @@ class Restorer(Generic[T]):
             return f"the topic ends at {end}, before the state's position {position.offset}: it was truncated"
         if position.offset < begin:
             return f"the topic begins at {begin}, after the state's position {position.offset}: records are gone"
-        configs = self._configs.get(place[0], {})
-        retention = int(configs.get("delete.retention.ms") or DEFAULT_DELETE_RETENTION_MS)
+        retention = delete_retention_ms(self._configs.get(place[0], {}))
         # the last record that was read may not be the last there is: with nothing left to read, age does not matter
         if position.offset < end and now - position.committed_at > retention:
             return f"the state is older than the topic's delete.retention.ms ({retention}): deletions may be gone"
